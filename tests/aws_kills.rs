@@ -158,7 +158,8 @@ fn builds_of_one_name_at_once_leave_one_image_and_name_the_other() {
 fn an_interrupted_replacement_registers_the_old_image_again() {
     let Some(server) = Aws::shared() else { return };
     let account = server.account(&json!({}));
-    let made = json!({"name": "replaced", "tags": {"of": "others"}, "users": ["123456789012"]});
+    let made = json!({"name": "replaced", "tags": {"of": "others"}, "users": ["123456789012"],
+        "more": {"BootMode": "uefi", "UefiData": "QU1aTlVFRkk="}});
     account.control("POST", "images", made);
     let before = account.owned("images").remove(0);
     let sandbox = sandbox(&account, &[("AWS_IF_EXISTS", "replace")]);
@@ -172,8 +173,15 @@ fn an_interrupted_replacement_registers_the_old_image_again() {
     assert_eq!((run.code, struck), (2, vec![1]), "{}", run.stderr);
     account.has_only(1);
     let after = account.owned("images").remove(0);
-    for name in ["name", "tags", "permissions", "BlockDeviceMappings", "RootDeviceName", "BootMode"]
-    {
+    for name in [
+        "name",
+        "tags",
+        "permissions",
+        "BlockDeviceMappings",
+        "RootDeviceName",
+        "BootMode",
+        "uefi_data",
+    ] {
         assert_eq!(after[name], before[name], "{name}");
     }
 }

@@ -10,9 +10,11 @@
 mod harness;
 mod images;
 mod images_alibaba;
+mod images_aws;
 
 mod abi_versions;
 mod account_alibaba;
+mod account_aws;
 mod account_oci;
 mod account_openstack;
 mod aws_checks;

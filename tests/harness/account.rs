@@ -22,12 +22,16 @@ impl Account {
     /// Creates an instance; `secret` is the key and the value of a secret setting.
     #[track_caller]
     pub(crate) fn open(provider: &str, settings: &Value, secret: Option<(&str, &str)>) -> Self {
+        Self::with_secrets(provider, settings, secret.as_slice())
+    }
+
+    /// Creates an instance with several secret settings.
+    #[track_caller]
+    pub(crate) fn with_secrets(provider: &str, settings: &Value, secrets: &[(&str, &str)]) -> Self {
         let path = plugin_directory().join(plugin_file_name(provider));
         let library = Library::open(&File::open(&path).unwrap(), &path).unwrap();
-        let host = match secret {
-            Some((key, value)) => MockHost::new().with_secret(key, value),
-            None => MockHost::new(),
-        };
+        let host = MockHost::new();
+        let host = secrets.iter().fold(host, |host, (key, value)| host.with_secret(key, value));
         let host = Arc::new(host);
         let settings: Settings = serde_json::from_value(settings.clone()).unwrap();
         let steps = library.create(Arc::clone(&host) as _, &settings).unwrap();
@@ -77,12 +81,15 @@ pub(crate) fn child(test: &str, call: &Value) -> Command {
     command
 }
 
-/// Makes the call that [`child`] was given: provider, settings, secret, step, request. In another process it does nothing.
+/// Makes the call that [`child`] was given: provider, settings, secret (key and value, or several in turn), step, request. In
+/// another process it does nothing.
 pub(crate) fn call_of_child() {
     let Ok(call) = std::env::var(CALL) else { return };
     let call: Value = serde_json::from_str(&call).unwrap();
     let text = |pointer: &str| call.pointer(pointer).and_then(Value::as_str).unwrap();
-    let secret = Some((text("/secret/0"), text("/secret/1")));
-    let account = Account::open(text("/provider"), &call["settings"], secret);
+    let secrets: Vec<String> = serde_json::from_value(call["secret"].clone()).unwrap();
+    let secrets: Vec<(&str, &str)> =
+        secrets.chunks(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
+    let account = Account::with_secrets(text("/provider"), &call["settings"], &secrets);
     account.call(Step::from_name(text("/step")).unwrap(), &call["request"]);
 }

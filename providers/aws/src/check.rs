@@ -10,7 +10,7 @@ use build_image_plugin_api::{
 };
 
 use crate::{
-    Aws, check_bucket, check_calls,
+    Aws, check_bucket, check_calls, check_quotas,
     client::HINTS,
     cloud::Cloud,
     config::{Config, Way},
@@ -89,14 +89,21 @@ async fn online(
     }
     let build = &request.build;
     let late = |subject: &'static str| move |late: Error| vec![Finding::error(subject, &late)];
-    let (regions, names, calls, encryption, bucket) = tokio::join!(
-        within(LIMIT, check_calls::regions(cloud), late("regions")),
-        within(LIMIT, names(cloud, build), late("image name")),
-        within(LIMIT, check_calls::dry_runs(cloud, build), late("permissions")),
-        within(LIMIT, check_calls::encryption(cloud), late("encryption")),
+    let (regions, usable) = within(LIMIT, check_calls::regions(cloud), |error| {
+        (late("regions")(error), check_calls::all_regions(cloud))
+    })
+    .await;
+    findings.extend(regions);
+    let (names, calls, encryption, bucket, quotas) = tokio::join!(
+        within(LIMIT, names(cloud, build, &usable), late("image name")),
+        within(LIMIT, check_calls::dry_runs(cloud, build, &usable), late("permissions")),
+        within(LIMIT, check_calls::encryption(cloud, &usable), late("encryption")),
         within(LIMIT, bucket(cloud, build), late("bucket")),
+        within(LIMIT, check_quotas::look(cloud, &usable), |error| vec![check_quotas::unknown(
+            &error
+        )]),
     );
-    for more in [regions, names, calls, encryption, bucket] {
+    for more in [names, calls, encryption, bucket, quotas] {
         findings.extend(more);
     }
     if cloud.config.way == Way::Ebs {
@@ -143,12 +150,11 @@ async fn credentials(context: &Context, cloud: &Cloud<'_>) -> Result<Vec<Finding
 }
 
 /// Finds images that have the name, in every region that receives one.
-async fn names(cloud: &Cloud<'_>, build: &Build) -> Vec<Finding> {
+async fn names(cloud: &Cloud<'_>, build: &Build, usable: &[String]) -> Vec<Finding> {
     if build.image_name.is_empty() {
         return Vec::new();
     }
-    let all = check_calls::all_regions(cloud);
-    let looks = all.iter().map(async |region| name_in(cloud, build, region).await);
+    let looks = usable.iter().map(async |region| name_in(cloud, build, region).await);
     futures_util::future::join_all(looks).await
 }
 

@@ -15,9 +15,9 @@ use crate::{
     client::{Request, Service},
     cloud::Cloud,
     ec2::{Ec2, Items, Parameters, is_absent, pairs, tag_parameters},
+    marks,
     partition::Api,
     permissions::Call,
-    state::tags,
 };
 
 /// Code with which a dry run reports that the call would have been made.
@@ -38,59 +38,79 @@ struct Regions {
     regions: Items<Region>,
 }
 
+/// A region, as the service lists it.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Region {
-    region_name: String,
+pub(crate) struct Region {
+    pub(crate) region_name: String,
     opt_in_status: String,
 }
 
-/// Checks that every region exists and is enabled.
-pub(crate) async fn regions(cloud: &Cloud<'_>) -> Vec<Finding> {
+impl Region {
+    /// Whether the account has not enabled the region.
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.opt_in_status == "not-opted-in"
+    }
+}
+
+/// The regions of the account that the service lists.
+///
+/// # Errors
+/// Refusals and broken connections.
+pub(crate) async fn listed_regions(
+    cloud: &Cloud<'_>,
+    parameters: &Parameters,
+    policy: &Policy,
+) -> Result<Vec<Region>, Error> {
+    let ec2 = Ec2::open(cloud, &cloud.region)?;
+    let answer: Regions = ec2.ask(Call::DescribeRegions, parameters, "", policy).await?;
+    Ok(answer.regions.item)
+}
+
+/// The error for a region that the account has not enabled: every request there is refused.
+pub(crate) fn not_enabled(region: &str) -> Error {
+    Error::new(ErrorKind::Auth, format!("region {region} is not enabled for the account"))
+        .with_hint(format!("aws account enable-region --region-name {region}"))
+}
+
+/// Checks that every region exists and is enabled. Returns also the regions that answer: in the others every request fails,
+/// for no further reason.
+pub(crate) async fn regions(cloud: &Cloud<'_>) -> (Vec<Finding>, Vec<String>) {
     const SUBJECT: &str = "regions";
     let wanted = all_regions(cloud);
-    let found = async {
-        let ec2 = Ec2::open(cloud, &cloud.region)?;
-        let parameters = pairs(&[("AllRegions", "true")]);
-        let answer: Regions =
-            ec2.ask(Call::DescribeRegions, &parameters, "", &Policy::BRIEF).await?;
-        Ok::<_, Error>(answer.regions.item)
-    };
-    let found = match found.await {
+    let all = pairs(&[("AllRegions", "true")]);
+    let found = match listed_regions(cloud, &all, &Policy::BRIEF).await {
         Ok(found) => found,
-        Err(error) => return vec![Finding::error(SUBJECT, &error)],
+        Err(error) => return (vec![Finding::error(SUBJECT, &error)], wanted),
     };
-    let mut findings = Vec::new();
-    for region in &wanted {
-        let known = found.iter().find(|known| known.region_name == *region);
-        let (message, hint) = match known.map(|known| known.opt_in_status.as_str()) {
-            Some("not-opted-in") => (
-                format!("region {region} is not enabled for the account"),
-                format!("aws account enable-region --region-name {region}"),
-            ),
-            None if !found.is_empty() => (
-                format!("region {region} does not exist"),
-                "check AWS_REGION and AWS_IMAGE_COPY_REGIONS".to_owned(),
-            ),
-            _ => continue,
+    let (mut findings, mut usable) = (Vec::new(), Vec::new());
+    for region in wanted {
+        let known = found.iter().find(|known| known.region_name == region);
+        let error = match known {
+            Some(known) if known.is_disabled() => not_enabled(&region),
+            None if !found.is_empty() => Error::config(format!("region {region} does not exist"))
+                .with_hint("check AWS_REGION and AWS_IMAGE_COPY_REGIONS"),
+            _ => {
+                usable.push(region);
+                continue;
+            }
         };
-        let error = Error::config(message).with_hint(hint);
         findings.push(Finding::error(SUBJECT, &error));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(SUBJECT, format!("{} enabled", wanted.join(", "))));
+        findings.push(Finding::ok(SUBJECT, format!("{} enabled", usable.join(", "))));
     }
-    findings
+    (findings, usable)
 }
 
 /// Makes a dry run of every call that has one.
-pub(crate) async fn dry_runs(cloud: &Cloud<'_>, build: &Build) -> Vec<Finding> {
+pub(crate) async fn dry_runs(cloud: &Cloud<'_>, build: &Build, usable: &[String]) -> Vec<Finding> {
     const SUBJECT: &str = "permissions";
     let ec2 = match Ec2::open(cloud, &cloud.region) {
         Ok(ec2) => ec2,
         Err(error) => return vec![Finding::error(SUBJECT, &error)],
     };
-    let calls = planned(cloud, build);
+    let calls = planned(cloud, build, usable);
     let runs = calls.into_iter().map(async |(call, region, mut parameters)| {
         parameters.push(("DryRun".to_owned(), "true".to_owned()));
         let ec2 = match region {
@@ -126,11 +146,15 @@ pub(crate) async fn dry_runs(cloud: &Cloud<'_>, build: &Build) -> Vec<Finding> {
 }
 
 /// The calls of a build that have a dry run, with the region where it is not the own one.
-fn planned(cloud: &Cloud<'_>, build: &Build) -> Vec<(Call, Option<String>, Parameters)> {
+fn planned(
+    cloud: &Cloud<'_>,
+    build: &Build,
+    usable: &[String],
+) -> Vec<(Call, Option<String>, Parameters)> {
     let config = cloud.config;
     let image = || pairs(&[("ImageId", NO_IMAGE)]);
     let mut tagging = pairs(&[("ResourceId.1", NO_SNAPSHOT)]);
-    tagging.extend(tag_parameters("", &tags(build)));
+    tagging.extend(tag_parameters("", &marks::of(build)));
     let mut all = vec![
         (Call::RegisterImage, None, config.attributes.parameters(build, NO_SNAPSHOT, 1)),
         (Call::CreateTags, None, tagging),
@@ -147,13 +171,13 @@ fn planned(cloud: &Cloud<'_>, build: &Build) -> Vec<(Call, Option<String>, Param
         deprecation.extend(pairs(&[("DeprecateAt", "2099-01-01T00:00:00.000Z")]));
         all.push((Call::EnableImageDeprecation, None, deprecation));
     }
-    for region in all_regions(cloud).into_iter().skip(1) {
+    for region in usable.iter().filter(|region| **region != cloud.region) {
         let copy = pairs(&[
             ("SourceImageId", NO_IMAGE),
             ("SourceRegion", &cloud.region),
             ("Name", &build.image_name),
         ]);
-        all.push((Call::CopyImage, Some(region), copy));
+        all.push((Call::CopyImage, Some(region.clone()), copy));
     }
     all
 }
@@ -165,12 +189,13 @@ struct ByDefault {
 }
 
 /// Checks the KMS keys, and that a shared image is not encrypted with a key that cannot be shared.
-pub(crate) async fn encryption(cloud: &Cloud<'_>) -> Vec<Finding> {
+pub(crate) async fn encryption(cloud: &Cloud<'_>, usable: &[String]) -> Vec<Finding> {
     const SUBJECT: &str = "encryption";
     let config = cloud.config;
     let home = config.kms_key.iter().map(|key| (cloud.region.clone(), key.clone()));
     let copies = config.copy_keys.iter().map(|(region, key)| (region.clone(), key.clone()));
-    let keys: Vec<(String, String)> = home.chain(copies).collect();
+    let keys = home.chain(copies).filter(|(region, _)| usable.contains(region));
+    let keys: Vec<(String, String)> = keys.collect();
     let looks = keys.iter().map(async |(region, key)| kms_key(cloud, region, key).await);
     let mut findings = futures_util::future::join_all(looks).await;
     if config.audience.public && config.encrypted {
@@ -183,8 +208,8 @@ pub(crate) async fn encryption(cloud: &Cloud<'_>) -> Vec<Finding> {
     }
     // A copy of an encrypted image is encrypted as well, with the default key of its region unless another is named.
     let keyless = |region: &&String| !config.copy_keys.contains_key(*region);
-    let regions = all_regions(cloud);
-    if let Some(region) = regions.iter().skip(1).find(keyless).filter(|_| config.encrypted) {
+    let mut copies = usable.iter().filter(|region| **region != cloud.region);
+    if let Some(region) = copies.find(keyless).filter(|_| config.encrypted) {
         let error = Error::config(format!(
             "the copy in {region} would be encrypted with the account's default key, and such an image cannot be shared"
         ))

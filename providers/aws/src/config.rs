@@ -249,7 +249,7 @@ fn snapshot_minutes(settings: &Settings) -> Result<u64> {
 }
 
 fn endpoints(settings: &Settings) -> Result<BTreeMap<Api, String>> {
-    let all = [Api::Ec2, Api::Ebs, Api::S3, Api::Sts, Api::Kms, Api::Iam];
+    let all = [Api::Ec2, Api::Ebs, Api::S3, Api::Sts, Api::Kms, Api::Iam, Api::Quotas];
     let mut found = BTreeMap::new();
     for api in all {
         let key = format!("AWS_ENDPOINT_URL_{}", api.id());

@@ -1,6 +1,8 @@
 //! Copies the image to other regions, all at the same time, and finishes each copy as the image itself. A copy that
 //! replaces an image is made under a working name first, so that the old image exists until the copy is complete.
 
+use std::collections::BTreeMap;
+
 use build_image_plugin_api::{Error, Resource, Result};
 use futures_util::future::join_all;
 
@@ -10,11 +12,12 @@ use crate::{
     ec2::{Ec2, Parameters, pairs, tag_specifications},
     finish,
     image::Image,
+    marks::{self, COPY_OF},
     permissions::Call,
     publish::Publication,
     refusal::refused_outright,
     replace::taken,
-    state::{tags, token},
+    state::token,
 };
 
 /// Attribute with the id of the image that was copied.
@@ -86,7 +89,7 @@ impl Copier<'_> {
             None => self.make(&ec2).await?,
         };
         let image = finish::available(&ec2, &id, config.import).await?;
-        finish::finish(self.publication, &ec2, &image).await?;
+        finish::finish(self.publication, &ec2, &image, Some(&self.copy_of())).await?;
         context.milestone(format!("copied image `{}` ({id}) to {region}", build.image_name))?;
         Ok(id)
     }
@@ -123,11 +126,20 @@ impl Copier<'_> {
                 value.clone_from(&build.image_name);
             }
         }
-        let named = self.publication.obtain(ec2, &parameters).await?;
+        let named = self.publication.obtain(ec2, &parameters, &self.mark()).await?;
         // Both images use the same snapshots.
         ec2.deregister(&id, &CALL).await?;
         context.gone(&resource)?;
         Ok(named)
+    }
+
+    fn copy_of(&self) -> String {
+        marks::write_image(&self.publication.cloud.region, &self.source.image_id)
+    }
+
+    /// The mark of a copy that is not finished.
+    fn mark(&self) -> BTreeMap<String, String> {
+        marks::tags([(COPY_OF, &marks::unfinished(&self.copy_of()))])
     }
 
     /// Returns the image of this run that has a name.
@@ -157,7 +169,9 @@ impl Copier<'_> {
         if let Some(key) = key {
             parameters.extend(pairs(&[("Encrypted", "true"), ("KmsKeyId", key)]));
         }
-        parameters.extend(tag_specifications(&["image", "snapshot"], &tags(build)));
+        let mut tags = marks::of(build);
+        tags.extend(self.mark());
+        parameters.extend(tag_specifications(&["image", "snapshot"], &tags));
         context.check_cancelled()?;
         context.will_create(resource)?;
         let object = format!("image `{id}`");

@@ -7,6 +7,24 @@ use build_image_plugin_api::{
     DriverNeed, GuestNeeds, MachineNeeds, NameRules, Ovf, Status, TagRules,
 };
 
+use crate::marks::{COUNT, TAGS_OF_RESOURCE};
+
+/// What the provider can do beyond the steps of a build.
+const CAPABILITIES: [&str; 12] = [
+    "resume",
+    "share",
+    "inventory",
+    "manage.share",
+    "manage.unshare",
+    "manage.publish",
+    "manage.deprecate",
+    "manage.restore",
+    "manage.tag",
+    "manage.untag",
+    "manage.copy",
+    "manage.delete",
+];
+
 /// The disk for an import from a bucket: few bytes, and readable from start to end.
 pub(crate) fn import_disk() -> DiskSpec {
     DiskSpec::new(DiskFormat::Vmdk).variant(DiskVariant::StreamOptimized)
@@ -45,15 +63,14 @@ pub(crate) fn description() -> Description {
         )
         .tags(
             TagRules::default()
-                // The vendor permits 50; one is the mark of the run.
-                .maximum(49)
+                .maximum(TAGS_OF_RESOURCE - COUNT)
                 .key_length(128)
                 .value_length(256)
                 .forbidden_key_prefixes(["aws:"])
                 .forbidden_value_prefixes(["aws:"]),
         )
         .uploads(true)
-        .capabilities(["resume", "share"])
+        .capabilities(CAPABILITIES)
 }
 
 /// What instances need: NVMe and ENA on the Nitro system, Xen's drivers on older families. Source:

@@ -40,6 +40,10 @@ pub(crate) async fn upload(
     let direct = EbsDirect::open(cloud, &cloud.region)?;
     let mut started = wanted.obtain(&direct).await?;
     let mut sent = 0;
+    let claim = async |started: &Started| {
+        snapshot::claim(cloud, &started.region, &id_of(started)?, wanted.bytes).await
+    };
+    claim(&started).await?;
     while !started.verified {
         let id = id_of(&started)?;
         let upload = Upload { context, cloud, request, direct: &direct, id: &id, sent: 0 };
@@ -51,6 +55,7 @@ pub(crate) async fn upload(
             Err(error) if error.kind == ErrorKind::NotFound => {
                 tracing::warn!(%error, "starting another snapshot");
                 started = wanted.another(&direct, &started).await?;
+                claim(&started).await?;
             }
             Err(error) => return Err(error),
         }

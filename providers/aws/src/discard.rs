@@ -16,7 +16,8 @@ use crate::{
     config::Config,
     copies::SOURCE,
     ec2::Ec2,
-    image::{Image, MARK},
+    image::Image,
+    marks::MARK,
     owner::{Owner, RUN},
     replace, s3_removal,
     snapshot::{foreign, remove_marked},
@@ -156,11 +157,14 @@ async fn remove_image(ec2: &Ec2, resource: &Resource) -> Result<()> {
     snapshots.dedup();
     for id in snapshots {
         match remove_marked(ec2, &id, run, &POLICY).await {
-            // A snapshot that the image shares with others.
+            // A snapshot without the mark.
             Err(error) if error.kind == ErrorKind::Conflict => {
                 tracing::info!(snapshot = id, %error, "kept");
             }
-            removed => removed?,
+            // What another image uses stays.
+            removed => {
+                removed?;
+            }
         }
     }
     Ok(())
@@ -182,17 +186,25 @@ async fn find_images(ec2: &Ec2, resource: &Resource, run: &str) -> Result<Vec<Im
 async fn remove_snapshot(ec2: &Ec2, resource: &Resource) -> Result<()> {
     let run = run_of(resource);
     if let Some(id) = &resource.id {
-        return remove_marked(ec2, id, run, &POLICY).await;
+        return if remove_marked(ec2, id, run, &POLICY).await? { Ok(()) } else { Err(in_use(id)) };
     }
     let mut found = ec2.snapshots_tagged(MARK, run, &POLICY).await?;
     if found.is_empty() {
         tokio::time::sleep(LATE).await;
         found = ec2.snapshots_tagged(MARK, run, &POLICY).await?;
     }
-    for snapshot in found {
-        ec2.delete_snapshot(&snapshot.snapshot_id, &POLICY).await?;
+    for snapshot in found.into_iter().filter(|snapshot| snapshot.is_of(run)) {
+        if !ec2.delete_unused(&snapshot.snapshot_id, &POLICY).await? {
+            return Err(in_use(&snapshot.snapshot_id));
+        }
     }
     Ok(())
+}
+
+fn in_use(id: &str) -> Error {
+    let message = format!("an image uses snapshot `{id}`");
+    Error::new(ErrorKind::Conflict, message)
+        .with_hint("leave it, or delete the image first: build-image images delete")
 }
 
 /// The remedy for a resource that could not be removed.
@@ -227,7 +239,7 @@ fn by_hand(resource: &Resource) -> String {
             format!("abort the upload of s3://{name} with: aws s3api abort-multipart-upload")
         }
         (IMPORT, _) => format!(
-            "aws ec2 describe-import-snapshot-tasks --region {region} --filters Name=tag:{MARK},Values={run}, then: aws ec2 cancel-import-task"
+            "aws ec2 describe-import-snapshot-tasks --region {region}, look for the tag {MARK} with {run}, then: aws ec2 cancel-import-task"
         ),
         _ => format!("look for `{name}` in the console"),
     }

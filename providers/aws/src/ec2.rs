@@ -26,6 +26,8 @@ pub(crate) const ENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// Version of the API.
 const VERSION: &str = "2016-11-15";
+/// Objects of a page.
+const PAGE: &str = "1000";
 
 /// Parameters of a call.
 pub(crate) type Parameters = Vec<(String, String)>;
@@ -64,8 +66,9 @@ pub(crate) trait Page: DeserializeOwned {
     fn take(self) -> (Vec<Self::Item>, Option<String>);
 }
 
+/// A page of images.
 #[derive(Deserialize)]
-struct Images {
+pub(crate) struct Images {
     #[serde(rename = "imagesSet", default)]
     images: Items<Image>,
     #[serde(rename = "nextToken")]
@@ -80,8 +83,9 @@ impl Page for Images {
     }
 }
 
+/// A page of snapshots.
 #[derive(Deserialize)]
-struct Snapshots {
+pub(crate) struct Snapshots {
     #[serde(rename = "snapshotSet", default)]
     snapshots: Items<Snapshot>,
     #[serde(rename = "nextToken")]
@@ -169,19 +173,38 @@ impl Ec2 {
         object: &str,
         policy: &Policy,
     ) -> Result<Vec<P::Item>, Failure> {
+        Ok(self.pages::<P>(call, parameters, object, usize::MAX, policy).await?.0)
+    }
+
+    /// Returns the objects of at most this many pages of a list, and whether there are more.
+    ///
+    /// # Errors
+    /// As [`Ec2::ask`].
+    pub(crate) async fn pages<P: Page>(
+        &self,
+        call: Call,
+        parameters: &Parameters,
+        object: &str,
+        most: usize,
+        policy: &Policy,
+    ) -> Result<(Vec<P::Item>, bool), Failure> {
         let (mut all, mut token) = (Vec::new(), None::<String>);
-        loop {
+        // Lists without a limit are slow in large accounts; with identifiers none is permitted.
+        let is_list = !parameters.iter().any(|(name, _)| name.contains("Id."));
+        for _ in 0..most {
             let mut parameters = parameters.clone();
+            parameters.extend(is_list.then(|| ("MaxResults".to_owned(), PAGE.to_owned())));
             parameters.extend(token.iter().map(|token| ("NextToken".to_owned(), token.clone())));
             let (items, next) = self.ask::<P>(call, &parameters, object, policy).await?.take();
             all.extend(items);
             // A token that leads nowhere must not be followed for ever.
             let next = next.filter(|next| !next.is_empty() && Some(next) != token.as_ref());
             if next.is_none() {
-                return Ok(all);
+                return Ok((all, false));
             }
             token = next;
         }
+        Ok((all, true))
     }
 
     /// Returns an image of the account, by id.
@@ -330,6 +353,8 @@ const fn names_new_objects(call: Call) -> bool {
             | Call::ModifyImageAttribute
             | Call::DescribeImageAttribute
             | Call::EnableImageDeprecation
+            | Call::ModifySnapshotAttribute
+            | Call::DescribeSnapshotAttribute
     )
 }
 
@@ -348,7 +373,7 @@ fn request(call: Call, parameters: &Parameters) -> Request {
 }
 
 /// Filters read `*`, `?`, and `\` as patterns.
-fn escaped(value: &str) -> String {
+pub(crate) fn escaped(value: &str) -> String {
     value.chars().fold(String::new(), |mut text, letter| {
         if matches!(letter, '*' | '?' | '\\') {
             text.push('\\');

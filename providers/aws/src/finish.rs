@@ -1,6 +1,6 @@
-//! Finishes an image in its region: waits until it is available, tags its snapshots, shares and deprecates it.
+//! Finishes an image in its region: waits until it is available, tags its snapshots, shares and deprecates it, and tags it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use build_image_plugin_api::{Error, ErrorKind, Result};
 use jiff::Timestamp;
@@ -10,11 +10,11 @@ use crate::{
     config::Polls,
     ec2::{Ec2, pairs},
     image::Image,
+    marks::{self, COPY_OF, IMAGE_OF},
     permissions::Call,
     publish::{Publication, failed},
     sharing,
     snapshot::Looks,
-    state::tags,
 };
 
 /// Waits until an image is available.
@@ -51,18 +51,21 @@ pub(crate) async fn available(ec2: &Ec2, id: &str, polls: Polls) -> Result<Image
 ///
 /// # Errors
 /// Refusals; an image that is not as requested afterwards.
-pub(crate) async fn finish(publication: &Publication<'_>, ec2: &Ec2, image: &Image) -> Result<()> {
+pub(crate) async fn finish(
+    publication: &Publication<'_>,
+    ec2: &Ec2,
+    image: &Image,
+    copy_of: Option<&str>,
+) -> Result<()> {
     let Publication { context, config, build, .. } = *publication;
     let id = &image.image_id;
+    let mut wanted = marks::of(build);
+    wanted.extend(copy_of.map(|of| (COPY_OF.to_owned(), of.to_owned())));
+    let mut of_snapshots = wanted.clone();
+    of_snapshots.insert(IMAGE_OF.to_owned(), id.clone());
     let snapshots = image.snapshots();
-    // The image and the snapshots of an upload have their tags since they were created.
-    let wanted = tags(build);
-    let has_all = |found: &BTreeMap<String, String>| {
-        wanted.iter().all(|(key, value)| found.get(key) == Some(value))
-    };
-    let image_untagged = (!has_all(&image.tags())).then_some(id.as_str());
-    let ids: Vec<&str> = snapshots.iter().map(String::as_str).chain(image_untagged).collect();
-    ec2.tag(&ids, &wanted, &CALL).await?;
+    let ids: Vec<&str> = snapshots.iter().map(String::as_str).collect();
+    ec2.tag(&ids, &of_snapshots, &CALL).await?;
     let shared = sharing::share(ec2, id, &config.audience).await?;
     if shared > 0 {
         context
@@ -70,6 +73,11 @@ pub(crate) async fn finish(publication: &Publication<'_>, ec2: &Ec2, image: &Ima
     }
     if let Some(age) = config.deprecate_after {
         deprecate(ec2, image, age).await?;
+    }
+    // The image has the tags of the user since it was created; the mark of a finished copy comes last.
+    let found = image.tags();
+    if wanted.iter().any(|(key, value)| found.get(key) != Some(value)) {
+        ec2.tag(&[id], &wanted, &CALL).await?;
     }
     Ok(())
 }

@@ -19,14 +19,15 @@ use crate::{
     cloud::Cloud,
     config::Config,
     ec2::{Ec2, Items, Page, Parameters, pairs, tag_specifications},
-    image::MARK,
+    image::{Tag, map},
+    marks::{self, MARK},
     names::object_key,
     owner::Owner,
     permissions::Call,
     refusal::{Refusal, refused_outright},
     s3::Bucket,
     snapshot::{self, Looks},
-    state::{IMPORT, IMPORT_STATE, MULTIPART, OBJECT, tags, token},
+    state::{IMPORT, IMPORT_STATE, MULTIPART, OBJECT, token},
 };
 
 /// The upload and the import of a run, as the checkpoint stores them.
@@ -51,6 +52,14 @@ struct Progress {
 pub(crate) struct Task {
     pub(crate) import_task_id: String,
     pub(crate) snapshot_task_detail: Detail,
+    pub(crate) tag_set: Items<Tag>,
+}
+
+impl Task {
+    /// Returns the run that started the import.
+    pub(crate) fn run(&self) -> Option<String> {
+        map(&self.tag_set).remove(MARK)
+    }
 }
 
 /// The state of a task.
@@ -62,6 +71,15 @@ pub(crate) struct Detail {
     pub(crate) status_message: Option<String>,
     pub(crate) progress: Option<String>,
     pub(crate) snapshot_id: Option<String>,
+    pub(crate) user_bucket: UserBucket,
+}
+
+/// Where the disk is imported from.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct UserBucket {
+    pub(crate) s3_bucket: String,
+    pub(crate) s3_key: String,
 }
 
 #[derive(Deserialize)]
@@ -87,7 +105,7 @@ struct Started {
 }
 
 impl Ec2 {
-    /// Returns the import tasks that match: an id, or the mark of a run.
+    /// Returns the import tasks that match: those with an id, or all. No filter knows tags.
     ///
     /// # Errors
     /// Refusals and broken connections.
@@ -218,7 +236,7 @@ impl Job<'_> {
     async fn send(&mut self) -> Result<()> {
         let key = self.progress.key.clone();
         let listed = match &self.progress.upload {
-            Some(upload) => self.bucket.parts(&key, upload).await?,
+            Some(upload) => self.bucket.parts(&key, upload, &CALL).await?,
             None => None,
         };
         let listed = match listed {
@@ -269,11 +287,12 @@ impl Job<'_> {
         self.progress.upload = None;
         self.save()?;
         // A process may have been killed before it recorded the upload that it had begun.
-        let key = &self.progress.key;
+        let (key, run) = (&self.progress.key, self.run_id());
+        let kept = self.cloud.config.keep_object;
         for upload in self.bucket.uploads(key, &CALL).await.unwrap_or_default() {
             self.bucket.abort(key, &upload, &CALL).await?;
         }
-        match self.context.until_answered(self.bucket.begin(&self.progress.key)).await {
+        match self.context.until_answered(self.bucket.begin(key, run, kept)).await {
             Ok(upload) => {
                 self.context.created(&resource.with_id(&upload))?;
                 self.progress.upload = Some(upload);
@@ -305,7 +324,7 @@ impl Job<'_> {
         let Progress { bucket, key, .. } = &self.progress;
         let mut parameters = parameters(self.cloud.config, bucket, key, &text);
         parameters.extend(pairs(&[("ClientToken", &self.token())]));
-        parameters.extend(tag_specifications(&["import-snapshot-task"], &tags(build)));
+        parameters.extend(tag_specifications(&["import-snapshot-task"], &marks::of(build)));
         let resource = self.task_resource();
         self.context.check_cancelled()?;
         self.context.will_create(&resource)?;
@@ -334,7 +353,9 @@ impl Job<'_> {
         let resource =
             snapshot::resource(&self.progress.owner, &self.progress.region, &self.token(), &run);
         // The mark comes first: without it the snapshot would not be removed.
-        self.ec2.tag(&[&id], &tags(&self.request.build), &CALL).await?;
+        let mut tags = marks::of(&self.request.build);
+        tags.extend(marks::claim(self.request.disk.virtual_size, self.cloud.skew()));
+        self.ec2.tag(&[&id], &tags, &CALL).await?;
         self.context.will_create(&resource.clone().with_id(&id))?;
         self.context.created(&resource.with_id(&id))?;
         self.context.gone(&self.task_resource().with_id(&task))?;
@@ -385,12 +406,6 @@ fn import_failed(task: &str, message: Option<String>) -> Error {
     }
     error.retryable = false;
     error
-}
-
-/// Returns the parameters that find the tasks of a run.
-pub(crate) fn of_run(run: &str) -> Parameters {
-    let filter = format!("tag:{MARK}");
-    pairs(&[("Filters.1.Name", &filter), ("Filters.1.Value.1", run)])
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod bucket;
 mod check;
 mod check_bucket;
 mod check_calls;
+mod check_quotas;
 mod client;
 mod clock;
 mod cloud;
@@ -29,7 +30,11 @@ mod expected;
 mod finish;
 mod image;
 mod import;
+mod inventory;
 mod limiter;
+mod listing;
+mod manage;
+mod marks;
 mod names;
 mod owner;
 mod package;
@@ -39,6 +44,7 @@ mod publish;
 mod refusal;
 mod replace;
 mod s3;
+mod s3_list;
 mod s3_removal;
 mod script;
 mod settings;
@@ -53,8 +59,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use build_image_plugin_api::{
     Context, Description, Disk, Provider, Result, Settings,
     document::{
-        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, RegisterRequest,
-        Registered, UploadRequest, Uploaded,
+        CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Inventory,
+        InventoryRequest, ManageOutcome, ManageRequest, RegisterRequest, Registered, UploadRequest,
+        Uploaded,
     },
     ready::scripted::{Scripted, ScriptedUpload as _},
 };
@@ -126,5 +133,13 @@ impl Provider for Aws {
 
     fn discard(&self, context: &Context, request: &DiscardRequest) -> Result<Discarded> {
         discard::discard(context, &self.config, &self.session, request)
+    }
+
+    fn inventory(&self, context: &Context, request: &InventoryRequest) -> Result<Inventory> {
+        inventory::inventory(context, &self.config, &self.session, request)
+    }
+
+    fn manage(&self, context: &Context, request: &ManageRequest) -> Result<ManageOutcome> {
+        manage::manage(context, &self.config, &self.session, request)
     }
 }

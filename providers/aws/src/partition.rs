@@ -75,6 +75,7 @@ pub(crate) enum Api {
     Sts,
     Kms,
     Iam,
+    Quotas,
 }
 
 impl Api {
@@ -87,6 +88,7 @@ impl Api {
             Self::Sts => "sts",
             Self::Kms => "kms",
             Self::Iam => "iam",
+            Self::Quotas => "servicequotas",
         }
     }
 
@@ -99,6 +101,7 @@ impl Api {
             Self::Sts => "STS",
             Self::Kms => "KMS",
             Self::Iam => "IAM",
+            Self::Quotas => "SERVICE_QUOTAS",
         }
     }
 

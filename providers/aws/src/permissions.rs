@@ -71,10 +71,24 @@ calls! {
     AbortMultipartUpload = "s3:AbortMultipartUpload", by_bucket;
     DeleteObject = "s3:DeleteObject", by_bucket;
     GetRole = "iam:GetRole", by_bucket;
+    GetServiceQuota = "servicequotas:GetServiceQuota", always;
+    GetAWSDefaultServiceQuota = "servicequotas:GetAWSDefaultServiceQuota", always;
+    DeleteTags = "ec2:DeleteTags", never;
+    DisableImageDeprecation = "ec2:DisableImageDeprecation", never;
+    EnableImage = "ec2:EnableImage", never;
+    DisableImageDeregistrationProtection = "ec2:DisableImageDeregistrationProtection", never;
+    DescribeSnapshotAttribute = "ec2:DescribeSnapshotAttribute", never;
+    ModifySnapshotAttribute = "ec2:ModifySnapshotAttribute", never;
+    ListObjects = "s3:ListBucket", never;
 }
 
 fn always(_: &Config) -> bool {
     true
+}
+
+/// No build needs it: only commands for registered images do.
+fn never(_: &Config) -> bool {
+    false
 }
 
 /// An image that is replaced may have been shared before.
@@ -114,19 +128,38 @@ mod tests {
 
     /// The statements of the policy: which permissions, and the condition under which they are needed.
     fn policy() -> Value {
-        let of = |groups: &[&str], sid: &str| {
-            let actions: Vec<&str> = Call::ALL
-                .iter()
-                .map(|call| call.permission())
-                .filter(|name| groups.iter().any(|group| name.starts_with(group)))
-                .collect();
+        // What some build needs has a row for it.
+        let every = [("AWS_UPLOAD", json!("s3")), ("AWS_IF_EXISTS", json!("replace"))];
+        let every = config(
+            &[
+                &every[..],
+                &[
+                    ("AWS_IMAGE_COPY_REGIONS", json!(["eu-west-1"])),
+                    ("AWS_IMAGE_VISIBILITY", json!("public")),
+                    ("AWS_KMS_KEY_ID", json!("arn:aws:kms:x:1:key/1")),
+                ],
+            ]
+            .concat(),
+        );
+        let of_builds = [needed(&every), needed(&config(&[]))].concat();
+        let of = |groups: &[&str], sid: &str, builds: bool| {
+            let mut actions: Vec<&str> = Vec::new();
+            for name in Call::ALL.iter().map(|call| call.permission()) {
+                let is_of_builds = of_builds.iter().any(|one| one == name);
+                let is_of_group = groups.iter().any(|group| name.starts_with(group));
+                if is_of_group && is_of_builds == builds && !actions.contains(&name) {
+                    actions.push(name);
+                }
+            }
             json!({"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": "*"})
         };
         json!({"Version": "2012-10-17", "Statement": [
-            of(&["ec2:"], "Images"),
-            of(&["ebs:"], "EbsDirect"),
-            of(&["kms:"], "OnlyWithKmsKeys"),
-            of(&["s3:", "iam:"], "OnlyWithUploadS3"),
+            of(&["ec2:"], "Images", true),
+            of(&["ebs:"], "EbsDirect", true),
+            of(&["servicequotas:"], "Quotas", true),
+            of(&["kms:"], "OnlyWithKmsKeys", true),
+            of(&["s3:", "iam:"], "OnlyWithUploadS3", true),
+            of(&["ec2:"], "OnlyToManageImages", false),
         ]})
     }
 

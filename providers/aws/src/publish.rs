@@ -17,12 +17,13 @@ use crate::{
     ec2::{Ec2, Parameters, tag_specifications},
     finish,
     image::Image,
+    marks,
     owner::Owner,
     permissions::Call,
     refusal::refused_outright,
     replace::{Swap, taken},
     snapshot::foreign,
-    state::{IMAGE, IMAGES_STATE, tags},
+    state::{IMAGE, IMAGES_STATE},
 };
 
 /// Images of the run by region, as the checkpoint stores them.
@@ -69,9 +70,9 @@ impl Publication<'_> {
         let ec2 = Ec2::open(cloud, &cloud.region)?;
         self.check_copies_before_replacing().await?;
         let parameters = config.attributes.parameters(build, snapshot, gib);
-        let image = self.obtain(&ec2, &parameters).await?;
+        let image = self.obtain(&ec2, &parameters, &BTreeMap::new()).await?;
         let image = finish::available(&ec2, &image, config.image).await?;
-        finish::finish(self, &ec2, &image).await?;
+        finish::finish(self, &ec2, &image, None).await?;
         let id = &image.image_id;
         context.milestone(format!(
             "registered image `{}` ({id}) in {}",
@@ -126,7 +127,12 @@ impl Publication<'_> {
     ///
     /// # Errors
     /// Refusals; a conflict when another image has the name.
-    pub(crate) async fn obtain(&self, ec2: &Ec2, parameters: &Parameters) -> Result<String> {
+    pub(crate) async fn obtain(
+        &self,
+        ec2: &Ec2,
+        parameters: &Parameters,
+        more: &BTreeMap<String, String>,
+    ) -> Result<String> {
         let Self { context, build, config, .. } = *self;
         if let Some(id) = self.known(ec2).await? {
             return Ok(id);
@@ -143,7 +149,9 @@ impl Publication<'_> {
         }
         let records = swap.free_name(&old).await?;
         let mut parameters = parameters.clone();
-        parameters.extend(tag_specifications(&["image"], &tags(build)));
+        let mut tags = marks::of(build);
+        tags.extend(more.clone());
+        parameters.extend(tag_specifications(&["image"], &tags));
         context.check_cancelled()?;
         context.will_create(&resource)?;
         let object = format!("image `{}`", build.image_name);

@@ -9,17 +9,20 @@
 //! 2. [`REPLACED`], an intermediate: a snapshot of the old image. It is deleted after the release. As long as
 //!    [`DEREGISTERED`] of the same image is open too, nothing was released and nothing is deleted.
 
+use std::time::Duration;
+
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
     document::{DiscardReason, DiscardRequest},
-    retry::Policy,
+    retry::{Failure, Policy},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     client::CALL,
     ec2::{Ec2, Parameters, pairs, tag_specifications},
-    image::{Image, MARK},
+    image::Image,
+    marks::{self, MARK},
     owner::Owner,
     permissions::Call,
     sharing::{self, Permission},
@@ -32,10 +35,36 @@ const DOCUMENT: &str = "image";
 const OLD: &str = "old_image";
 
 /// An old image with what belongs to it.
+/// How long a build can be undone although its host is lost.
+const UNDO: Duration = Duration::from_secs(24 * 3600);
+
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Old {
     image: Image,
     permissions: Vec<Permission>,
+    /// Base64 of the variables of UEFI.
+    #[serde(default)]
+    uefi_data: Option<String>,
+}
+
+/// Base64 of the variables of UEFI that an image has; no list of images shows them.
+async fn uefi_data(ec2: &Ec2, id: &str, policy: &Policy) -> Result<Option<String>, Failure> {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(rename = "uefiData", default)]
+        data: Text,
+    }
+
+    #[derive(Default, Deserialize)]
+    struct Text {
+        value: Option<String>,
+    }
+
+    let parameters = pairs(&[("ImageId", id), ("Attribute", "uefiData")]);
+    let object = format!("image `{id}`");
+    let answer: Answer =
+        ec2.ask(Call::DescribeImageAttribute, &parameters, &object, policy).await?;
+    Ok(answer.data.value.filter(|value| !value.is_empty()))
 }
 
 /// What changes the name of an image.
@@ -75,10 +104,12 @@ impl Swap<'_> {
         let mut records = Vec::new();
         for image in old {
             let permissions = sharing::permissions(self.ec2, &image.image_id, &CALL).await?;
+            let uefi_data = uefi_data(self.ec2, &image.image_id, &CALL).await?;
             self.context.check_cancelled()?;
-            records.extend(self.record(&Old { image: image.clone(), permissions })?);
+            records.extend(self.record(&Old { image: image.clone(), permissions, uefi_data })?);
         }
         for image in old {
+            self.claim(image).await;
             if let Err(failure) = self.ec2.deregister(&image.image_id, &CALL).await {
                 self.restore(records).await;
                 return Err(failure.into());
@@ -100,6 +131,19 @@ impl Swap<'_> {
                 tracing::warn!(%error, "{} could not be restored yet", record.label());
                 return;
             }
+        }
+    }
+
+    /// Claims the snapshots of an old image of a build: for a time no other machine removes what the undo of this run needs.
+    async fn claim(&self, image: &Image) {
+        if image.run().is_none() {
+            return;
+        }
+        let snapshots = image.snapshots();
+        let ids: Vec<&str> = snapshots.iter().map(String::as_str).collect();
+        let claim = marks::claim_for(UNDO, 0);
+        if let Err(failure) = self.ec2.tag(&ids, &claim, &CALL).await {
+            tracing::warn!(error = %failure.error, "the snapshots of the old image are not claimed");
         }
     }
 
@@ -178,6 +222,7 @@ pub(crate) async fn register_again(
         }
         None => {
             let mut parameters: Parameters = old.image.parameters();
+            parameters.extend(old.uefi_data.clone().map(|data| ("UefiData".to_owned(), data)));
             parameters
                 .extend(tag_specifications(if tags.is_empty() { &[] } else { &["image"] }, &tags));
             ec2.make_image(Call::RegisterImage, &parameters, &format!("image `{name}`"), policy)
@@ -208,13 +253,8 @@ pub(crate) async fn register_again(
 /// Refusals and broken connections.
 pub(crate) async fn delete_replaced(ec2: &Ec2, resource: &Resource, policy: &Policy) -> Result<()> {
     let id = resource.id.as_deref().unwrap_or(&resource.name);
-    match ec2.delete_snapshot(id, policy).await {
-        Err(failure) if failure.has_code(&["InvalidSnapshot.InUse"]) => {
-            tracing::info!(snapshot = id, "kept: another image uses it");
-            Ok(())
-        }
-        deleted => Ok(deleted?),
-    }
+    // What another image uses stays.
+    ec2.delete_unused(id, policy).await.map(drop)
 }
 
 /// The error for a name that another image has.

@@ -20,6 +20,7 @@ use crate::{
     cloud::Cloud,
     ebs::{Digest, hex},
     ec2::ENCODED,
+    marks::{OBJECT_KEPT, OBJECT_RUN},
     partition::Api,
     permissions::Call,
     refusal::Refusal,
@@ -42,6 +43,9 @@ pub(crate) struct Part {
     pub(crate) etag: String,
     #[serde(rename = "Size")]
     pub(crate) size: u64,
+    /// ISO 8601; empty for a part that was just sent.
+    #[serde(rename = "LastModified")]
+    pub(crate) last_modified: String,
     /// Base64.
     #[serde(rename = "ChecksumSHA256")]
     pub(crate) sha256: Option<String>,
@@ -63,24 +67,10 @@ struct Begun {
     upload: String,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Uploads {
-    #[serde(rename = "Upload")]
-    uploads: Vec<Listed>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Listed {
-    key: String,
-    upload_id: String,
-}
-
 /// A bucket.
 #[derive(Clone)]
 pub(crate) struct Bucket {
-    service: Service,
+    pub(crate) service: Service,
     pub(crate) name: String,
     /// What paths begin with.
     root: String,
@@ -103,7 +93,7 @@ impl Bucket {
         Ok(Self { service, name: name.to_owned(), root })
     }
 
-    fn path(&self, key: &str, query: &[(&str, &str)]) -> String {
+    pub(crate) fn path(&self, key: &str, query: &[(&str, &str)]) -> String {
         let mut path = format!("{}/{}", self.root, utf8_percent_encode(key, KEY));
         for (position, (name, value)) in query.iter().enumerate() {
             path.push(if position == 0 { '?' } else { '&' });
@@ -114,7 +104,7 @@ impl Bucket {
         path
     }
 
-    fn what(&self, call: Call, key: &str) -> String {
+    pub(crate) fn what(&self, call: Call, key: &str) -> String {
         format!("`{}` of s3://{}/{key}", call.name(), self.name)
     }
 
@@ -149,15 +139,19 @@ impl Bucket {
         }
     }
 
-    /// Begins an upload; returns its id.
+    /// Begins an upload for a run; returns its id. `kept`: the object is to stay.
     ///
     /// # Errors
     /// Refusals and broken connections.
-    pub(crate) async fn begin(&self, key: &str) -> Result<String, Failure> {
+    pub(crate) async fn begin(&self, key: &str, run: &str, kept: bool) -> Result<String, Failure> {
         let what = self.what(Call::PutObject, key);
-        let request = Request::new(Method::POST, self.path(key, &[("uploads", "")]))
+        let mut request = Request::new(Method::POST, self.path(key, &[("uploads", "")]))
+            .header(OBJECT_RUN, run)
             .header("x-amz-checksum-algorithm", "SHA256")
             .header("content-type", "application/octet-stream");
+        if kept {
+            request = request.header(OBJECT_KEPT, "yes");
+        }
         let answer = self.service.call(&request, &what, &CALL).await?;
         Ok(Service::xml::<Begun>(&answer, &what)?.upload)
     }
@@ -187,7 +181,7 @@ impl Bucket {
             let message = format!("{what}: the service returned no ETag");
             return Err(Failure::network(Error::new(ErrorKind::Provider, message)));
         }
-        Ok(Part { number, etag, size, sha256: Some(sha256) })
+        Ok(Part { number, etag, size, sha256: Some(sha256), ..Part::default() })
     }
 
     /// Returns the parts that the service has; `None` when it does not know the upload.
@@ -198,13 +192,14 @@ impl Bucket {
         &self,
         key: &str,
         upload: &str,
+        policy: &Policy,
     ) -> Result<Option<Vec<Part>>, Failure> {
         let what = self.what(Call::ListParts, key);
         let (mut all, mut marker) = (Vec::new(), 0);
         loop {
             let query = [("uploadId", upload), ("part-number-marker", &*marker.to_string())];
             let request = Request::new(Method::GET, self.path(key, &query));
-            let answer = match self.service.call(&request, &what, &CALL).await {
+            let answer = match self.service.call(&request, &what, policy).await {
                 Err(failure) if failure.has_status(404) => return Ok(None),
                 answer => answer?,
             };
@@ -283,19 +278,6 @@ impl Bucket {
             _ => Ok(()),
         }
     }
-
-    /// Returns the ids of the unfinished uploads of exactly this key.
-    ///
-    /// # Errors
-    /// Refusals and broken connections.
-    pub(crate) async fn uploads(&self, key: &str, policy: &Policy) -> Result<Vec<String>, Failure> {
-        let what = self.what(Call::ListMultipartUploads, key);
-        let path = self.path("", &[("uploads", ""), ("prefix", key)]);
-        let answer = self.service.call(&Request::new(Method::GET, path), &what, policy).await?;
-        let found: Uploads = Service::xml(&answer, &what)?;
-        let ours = found.uploads.into_iter().filter(|upload| upload.key == key);
-        Ok(ours.map(|upload| upload.upload_id).collect())
-    }
 }
 
 /// The service begins its answer before it knows the outcome, so that a refusal may have the status 200.
@@ -327,8 +309,5 @@ mod tests {
         let parts: Parts = quick_xml::de::from_str(xml).unwrap();
         assert_eq!((parts.parts.len(), parts.truncated, parts.next), (2, false, 2));
         assert_eq!(parts.parts[0].sha256.as_deref(), Some("AAA="));
-        let xml = "<ListMultipartUploadsResult><Upload><Key>k</Key><UploadId>u</UploadId></Upload></ListMultipartUploadsResult>";
-        let uploads: Uploads = quick_xml::de::from_str(xml).unwrap();
-        assert_eq!(uploads.uploads[0].upload_id, "u");
     }
 }

@@ -5,8 +5,8 @@ use build_image_plugin_api::{Error, ErrorKind, Resource, Result};
 use crate::{
     cloud::Cloud,
     discard::POLICY,
-    ec2::{Ec2, pairs},
-    import::of_run,
+    ec2::{Ec2, Parameters, pairs},
+    marks::MARK,
     permissions::Call,
     s3::Bucket,
 };
@@ -66,13 +66,23 @@ pub(crate) async fn multipart(cloud: &Cloud<'_>, region: &str, resource: &Resour
 /// # Errors
 /// Refusals and broken connections.
 pub(crate) async fn import(ec2: &Ec2, run: &str) -> Result<()> {
-    for task in ec2.imports(&of_run(run), &POLICY).await? {
+    let mut ended = end_imports(ec2, run).await;
+    if ended.as_ref().is_err_and(|error| error.context("code") == Some("IncorrectState")) {
+        // A task ended between the look at it and its cancellation.
+        ended = end_imports(ec2, run).await;
+    }
+    ended
+}
+
+async fn end_imports(ec2: &Ec2, run: &str) -> Result<()> {
+    let tasks = ec2.imports(&Parameters::new(), &POLICY).await?.into_iter();
+    for task in tasks.filter(|task| task.run().as_deref() == Some(run)) {
         let (id, detail) = (&task.import_task_id, &task.snapshot_task_detail);
         match detail.status.as_str() {
             "deleted" | "deleting" => {}
             "completed" => {
                 if let Some(snapshot) = &detail.snapshot_id {
-                    ec2.delete_snapshot(snapshot, &POLICY).await?;
+                    remove_imported(ec2, snapshot, run).await?;
                 }
             }
             _ => {
@@ -83,4 +93,13 @@ pub(crate) async fn import(ec2: &Ec2, run: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Deletes the snapshot of an import unless an image uses it, or it is another run's now.
+async fn remove_imported(ec2: &Ec2, id: &str, run: &str) -> Result<()> {
+    let Some(found) = ec2.snapshot(id, &POLICY).await? else { return Ok(()) };
+    if found.tag(MARK).is_some_and(|mark| mark != run) {
+        return Ok(());
+    }
+    ec2.delete_unused(id, &POLICY).await.map(drop)
 }

@@ -98,6 +98,7 @@ fn upload() -> Vec<Setting> {
         endpoint("STS"),
         endpoint("KMS"),
         endpoint("IAM"),
+        endpoint("SERVICE_QUOTAS"),
         Setting::new(
             "AWS_CA_BUNDLE",
             Path,

@@ -15,6 +15,9 @@ use crate::{
     permissions::Call,
 };
 
+/// Member that means every account.
+const GROUP: &str = "Group";
+
 /// Who may start instances of an image: one member is set.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(default, rename_all = "camelCase")]
@@ -32,16 +35,60 @@ struct Answer {
 }
 
 impl Permission {
+    /// The permission of every account.
+    pub(crate) fn everyone() -> Self {
+        Self { group: Some("all".to_owned()), ..Self::default() }
+    }
+
+    /// Parses the id of an account, or the ARN of an organization or unit.
+    ///
+    /// # Errors
+    /// Config error for another text.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let owned = Some(text.to_owned());
+        let is_arn = |part: &str| text.starts_with("arn:") && text.contains(part);
+        let none = Self::default();
+        if text.len() == 12 && text.bytes().all(|digit| digit.is_ascii_digit()) {
+            Ok(Self { user_id: owned, ..none })
+        } else if is_arn(":organization/") {
+            Ok(Self { organization_arn: owned, ..none })
+        } else if is_arn(":ou/") {
+            Ok(Self { organizational_unit_arn: owned, ..none })
+        } else {
+            Err(Error::config(format!("`{text}` is not an account"))
+                .with_hint("write an account id of twelve digits, or the ARN of an organization or organizational unit"))
+        }
+    }
+
+    /// Returns the account, if it is the permission of one.
+    pub(crate) fn account(&self) -> Option<&str> {
+        self.user_id.as_deref()
+    }
+
     /// Returns the name and the value of the member that is set.
     fn member(&self) -> Option<(&'static str, &str)> {
         let members = [
             ("UserId", &self.user_id),
-            ("Group", &self.group),
+            (GROUP, &self.group),
             ("OrganizationArn", &self.organization_arn),
             ("OrganizationalUnitArn", &self.organizational_unit_arn),
         ];
         members.into_iter().find_map(|(name, value)| Some((name, value.as_deref()?)))
     }
+}
+
+/// Returns the accounts, organizations, and units of permissions.
+pub(crate) fn members(permissions: &[Permission]) -> Vec<String> {
+    let named = permissions.iter().filter_map(Permission::member);
+    let named = named.filter(|(name, _)| *name != GROUP);
+    let mut all: Vec<String> = named.map(|(_, value)| value.to_owned()).collect();
+    all.sort();
+    all
+}
+
+/// Whether permissions include every account.
+pub(crate) fn is_public(permissions: &[Permission]) -> bool {
+    permissions.contains(&Permission::everyone())
 }
 
 impl Audience {
@@ -55,7 +102,7 @@ impl Audience {
             .map(|id| Permission { user_id: Some(id), ..none() })
             .chain(organizations.map(|arn| Permission { organization_arn: Some(arn), ..none() }))
             .chain(units.map(|arn| Permission { organizational_unit_arn: Some(arn), ..none() }))
-            .chain(self.public.then(|| Permission { group: Some("all".to_owned()), ..none() }))
+            .chain(self.public.then(Permission::everyone))
             .collect()
     }
 }
@@ -86,18 +133,38 @@ pub(crate) async fn add(
     permissions: &[Permission],
     policy: &Policy,
 ) -> Result<(), Failure> {
-    let mut parameters: Parameters = pairs(&[("ImageId", id)]);
+    change(ec2, id, "Add", permissions, policy).await
+}
+
+/// Adds or removes permissions (`kind` is `Add` or `Remove`).
+///
+/// # Errors
+/// Refusals and broken connections.
+pub(crate) async fn change(
+    ec2: &Ec2,
+    id: &str,
+    kind: &str,
+    permissions: &[Permission],
+    policy: &Policy,
+) -> Result<(), Failure> {
+    if permissions.is_empty() {
+        return Ok(());
+    }
+    let parameters = parameters(id, kind, permissions);
+    let object = format!("image `{id}`");
+    ec2.call(Call::ModifyImageAttribute, &parameters, &object, policy).await.map(drop)
+}
+
+/// Returns the parameters that add or remove permissions (`kind` is `Add` or `Remove`).
+pub(crate) fn parameters(id: &str, kind: &str, permissions: &[Permission]) -> Parameters {
+    let mut parameters = pairs(&[("ImageId", id)]);
     for (position, permission) in permissions.iter().enumerate() {
         if let Some((name, value)) = permission.member() {
-            let name = format!("LaunchPermission.Add.{}.{name}", position + 1);
+            let name = format!("LaunchPermission.{kind}.{}.{name}", position + 1);
             parameters.push((name, value.to_owned()));
         }
     }
-    if parameters.len() == 1 {
-        return Ok(());
-    }
-    let object = format!("image `{id}`");
-    ec2.call(Call::ModifyImageAttribute, &parameters, &object, policy).await.map(drop)
+    parameters
 }
 
 /// Shares an image as the settings request, and compares afterwards.

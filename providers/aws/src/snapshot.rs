@@ -18,6 +18,7 @@ use crate::{
     ebs::{EbsDirect, Start},
     ec2::Ec2,
     image::Snapshot,
+    marks,
     owner::Owner,
     refusal::refused_outright,
     state::{self, SNAPSHOT, SNAPSHOT_STATE},
@@ -171,7 +172,7 @@ impl Wanted<'_> {
             minutes: *snapshot_minutes,
             encrypted: *encrypted,
             kms_key: kms_key.as_deref(),
-            tags: state::tags(self.build),
+            tags: marks::of(self.build),
         };
         match self.context.until_answered(ebs.start(&start)).await {
             Ok(id) => started.id = Some(id),
@@ -188,22 +189,33 @@ impl Wanted<'_> {
     }
 }
 
-/// Deletes a snapshot that carries the mark of a run.
+/// Deletes a snapshot that carries the mark of a run, unless an image uses it; returns whether it is gone.
 ///
 /// # Errors
 /// Refusals; a conflict for a snapshot without the mark.
-pub(crate) async fn remove_marked(ec2: &Ec2, id: &str, run: &str, policy: &Policy) -> Result<()> {
-    let Some(found) = ec2.snapshot(id, policy).await? else { return Ok(()) };
+pub(crate) async fn remove_marked(ec2: &Ec2, id: &str, run: &str, policy: &Policy) -> Result<bool> {
+    let Some(found) = ec2.snapshot(id, policy).await? else { return Ok(true) };
     if !found.is_of(run) {
         return Err(foreign("snapshot", id));
     }
-    Ok(ec2.delete_snapshot(id, policy).await?)
+    ec2.delete_unused(id, policy).await
+}
+
+/// Claims a snapshot for this process: nothing removes it before the slowest upload has ended. A user who may not tag it is
+/// protected by the age of the snapshot alone.
+pub(crate) async fn claim(cloud: &Cloud<'_>, region: &str, id: &str, bytes: u64) -> Result<()> {
+    let ec2 = Ec2::open(cloud, region)?;
+    let tagged = ec2.tag(&[id], &marks::claim(bytes, cloud.skew()), &CALL).await;
+    if let Err(failure) = tagged {
+        tracing::warn!(error = %failure.error, snapshot = id, "the snapshot is not claimed");
+    }
+    Ok(())
 }
 
 /// The error for something that does not carry the mark of the run.
 pub(crate) fn foreign(kind: &str, id: &str) -> Error {
     let message =
-        format!("{kind} `{id}` is not that of this run: its tag `{}` differs", crate::image::MARK);
+        format!("{kind} `{id}` is not that of this run: its tag `{}` differs", marks::MARK);
     Error::new(ErrorKind::Conflict, message)
         .with_hint("leave it alone, or remove it with the console when it is yours")
 }

@@ -1,11 +1,8 @@
-//! Names what the provider stores and creates: checkpoints, kinds of resources, and the tags that mark them.
+//! Names what the provider stores and creates: checkpoints and kinds of resources.
 
-use std::collections::BTreeMap;
-
-use build_image_plugin_api::document::Build;
 use sha2::{Digest as _, Sha256};
 
-use crate::{ebs::hex, image::MARK};
+use crate::ebs::hex;
 
 /// Checkpoint of the snapshot that is written directly.
 pub(crate) const SNAPSHOT_STATE: &str = "snapshot";
@@ -31,13 +28,6 @@ pub(crate) const MULTIPART: &str = "multipart_upload";
 /// An import task with its snapshot.
 pub(crate) const IMPORT: &str = "import_task";
 
-/// Returns the tags of what a run creates: those of the build, and the mark of the run.
-pub(crate) fn tags(build: &Build) -> BTreeMap<String, String> {
-    let mut tags = build.tags.clone();
-    tags.insert(MARK.to_owned(), build.run_id.clone());
-    tags
-}
-
 /// Returns a token that is the same for equal parts: the vendor answers a repeated request with what the first created.
 pub(crate) fn token(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
@@ -58,12 +48,5 @@ mod tests {
         let one = token(&["a", "bc"]);
         assert_eq!((one.len(), &one), (48, &token(&["a", "bc"])));
         assert_ne!(one, token(&["ab", "c"]));
-    }
-
-    #[test]
-    fn the_mark_wins_over_a_tag_of_its_name() {
-        let build = Build::default().run_id("r-1").tags([(MARK, "x"), ("a", "b")]);
-        let tags = tags(&build);
-        assert_eq!((tags[MARK].as_str(), tags["a"].as_str()), ("r-1", "b"));
     }
 }

@@ -23,7 +23,8 @@ BUILDER = ["ebs:StartSnapshot", "ebs:PutSnapshotBlock", "ebs:CompleteSnapshot", 
            "ec2:CancelImportTask", "ec2:GetEbsEncryptionByDefault", "ec2:GetEbsDefaultKmsKeyId", "ec2:GetImageBlockPublicAccessState",
            "ec2:GetSnapshotBlockPublicAccessState", "s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListBucket",
            "s3:ListMultipartUploadParts", "s3:ListBucketMultipartUploads", "s3:GetBucketLocation", "iam:GetRole", "kms:DescribeKey",
-           "kms:GenerateDataKeyWithoutPlaintext", "kms:CreateGrant", "kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "servicequotas:GetServiceQuota"]
+           "kms:GenerateDataKeyWithoutPlaintext", "kms:CreateGrant", "kms:Encrypt", "kms:Decrypt", "kms:ReEncrypt*", "servicequotas:GetServiceQuota",
+           "servicequotas:GetAWSDefaultServiceQuota", "ec2:EnableImage", "ec2:DisableImageDeregistrationProtection"]
 USERS = {"builder": BUILDER, "admin": ["*"], "reader": ["ec2:Describe*", "ec2:Get*", "ebs:ListSnapshotBlocks", "ebs:GetSnapshotBlock"]}
 TRUST = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": "vmie.amazonaws.com"}, "Action": "sts:AssumeRole",
                                                  "Condition": {"StringEquals": {"sts:Externalid": "vmimport"}}}]}
@@ -148,7 +149,8 @@ def objects(world, given):
     with world.lock:
         images = [{"region": image.region, "id": image.id, "name": image.name, "state": image.state, "tags": image.tags,
                    "description": image.description, "permissions": sorted(map(list, image.permissions)), "created": image.created.timestamp(),
-                   "deprecated": image.deprecated and image.deprecated.isoformat(), **image.members} for image in account.images.values()]
+                   "deprecated": image.deprecated and image.deprecated.isoformat(), "uefi_data": image.uefi_data,
+                   "protection": image.protection, **image.members} for image in account.images.values()]
         snapshots = [{"region": each.region, "id": each.id, "state": each.state, "completing": each.waits is not None, "tags": each.tags,
                       "description": each.description, "gib": each.gib, "blocks": sorted(each.blocks), "file": each.path,
                       "encrypted": each.encrypted, "key": each.key, "users": sorted(each.users), "public": each.is_public}

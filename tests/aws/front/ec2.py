@@ -52,20 +52,22 @@ def listed(tags):
     return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 
-def filtered(objects, filters, known):
+def filtered(objects, filters, known, tags=True):
     """Objects that pass all filters; `known` has the texts of an object by the name of a filter."""
     for wanted in filters:
         name, values = wanted.get("Name", ""), wanted.get("Values", [])
         if not values:
             raise invalid(f"The filter '{name}' has no values")
-        if name.startswith("tag:"):
+        if name.startswith("tag:") and tags:
             texts = lambda each, key=name[4:]: [each.tags[key]] if key in each.tags else []
-        elif name == "tag-key":
+        elif name == "tag-key" and tags:
             texts = lambda each: list(each.tags)
         elif name in known:
             texts = known[name]
         else:
             raise invalid(f"The filter '{name}' is invalid")
+        if len(values) > 200:
+            raise invalid(f"The maximum number of filter values specified on a single call is 200, and '{name}' has {len(values)}", "FilterLimitExceeded")
         patterns = [value.replace("[", "[[]") for value in values]
         objects = [each for each in objects if any(fnmatch.fnmatchcase(text, pattern) for text in texts(each) for pattern in patterns)]
     return objects

@@ -4,6 +4,7 @@ Basis: the vendor's reference of RegisterImage, CopyImage, DescribeImages, Modif
 copying an image.
 """
 
+import base64
 import datetime
 import re
 
@@ -28,6 +29,8 @@ class Image:
         self.members, self.tags, self.created = members, tags, now()
         self.state, self.waits = "pending", Pending(polls)
         self.permissions, self.deprecated, self.description = set(), None, members.pop("Description", None)
+        # Base64 of the variables of UEFI, which no list shows, and whether the image may be deregistered.
+        self.uefi_data, self.protection = members.pop("UefiData", None), "disabled"
         # Snapshots of a copy, which are completed with it.
         self.copies = []
 
@@ -48,7 +51,7 @@ class Image:
         shown = {"ImageId": self.id, "Name": self.name, "OwnerId": self.account, "State": self.state,
                  "ImageLocation": f"{self.account}/{self.name}", "CreationDate": self.created.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
                  "Public": ("Group", "all") in self.permissions, "ImageType": "machine", "Hypervisor": "xen", "PlatformDetails": "Linux/UNIX",
-                 "UsageOperation": "RunInstances", **self.members}
+                 "UsageOperation": "RunInstances", "DeregistrationProtection": self.protection, **self.members}
         if self.description:
             shown["Description"] = self.description
         # Tags belong to an account: others do not see them.
@@ -108,6 +111,13 @@ def device(call, mapping):
     return {"DeviceName": name, "Ebs": ebs}
 
 
+def is_base64(text):
+    try:
+        return 0 < len(base64.b64decode(text, validate=True)) <= 64_000
+    except ValueError:
+        return False
+
+
 def register(call):
     given = call.given
     tags = specified_tags(given.get("TagSpecifications", []), ("image", "snapshot"))
@@ -130,6 +140,8 @@ def register(call):
         raise invalid(f"The boot mode {boot} is not supported by i386", "InvalidParameterCombination")
     if "TpmSupport" in given and boot != "uefi":
         raise invalid("TPM support requires the boot mode uefi", "InvalidParameterCombination")
+    if "UefiData" in given and (boot not in ("uefi", "uefi-preferred") or not is_base64(given["UefiData"])):
+        raise invalid("UefiData is not base64, or the boot mode is not uefi", "InvalidParameterValue")
     if given.get("SriovNetSupport", "simple") != "simple":
         raise invalid(f"Value ({given['SriovNetSupport']}) for parameter sriovNetSupport is invalid.")
     devices = [device(call, each) for each in mappings]
@@ -143,7 +155,7 @@ def register(call):
         check_name(call, given["Name"])
         members = {"Architecture": architecture, "VirtualizationType": kind, "RootDeviceName": root, "RootDeviceType": "ebs",
                    "BlockDeviceMappings": devices, "EnaSupport": given.get("EnaSupport", False)}
-        for name in ("BootMode", "TpmSupport", "ImdsSupport", "SriovNetSupport", "Description", "KernelId", "RamdiskId"):
+        for name in ("BootMode", "TpmSupport", "ImdsSupport", "SriovNetSupport", "Description", "KernelId", "RamdiskId", "UefiData"):
             if name in given:
                 members[name] = given[name]
         image = Image(call, given["Name"], members, tags.get("image", {}), call.account.settings["polls"])
@@ -173,6 +185,7 @@ FILTERS = {"name": lambda image: [image.name], "image-id": lambda image: [image.
            "virtualization-type": lambda image: [image.members["VirtualizationType"]],
            "is-public": lambda image: ["true" if ("Group", "all") in image.permissions else "false"],
            "block-device-mapping.snapshot-id": lambda image: image.snapshots,
+           "source-image-region": lambda image: [image.members.get("SourceImageRegion", "")],
            "source-image-id": lambda image: [image.members.get("SourceImageId", "")],
            "creation-date": lambda image: [image.created.strftime("%Y-%m-%dT%H:%M:%S.000Z")]}
 
@@ -194,6 +207,8 @@ def describe(call):
             found = [image for image in found if image.permissions & users]
         if not given.get("IncludeDeprecated"):
             found = [image for image in found if image.account == call.account.id or not image.deprecated or image.deprecated > now()]
+        if not given.get("IncludeDisabled") and not ids:
+            found = [image for image in found if image.state != "disabled"]
         found = filtered(found, given.get("Filters", []), FILTERS)
         page, token = paged(call, sorted(found, key=lambda image: image.id), (1, 1000), ids)
         shown = [image.shown(call) for image in page]
@@ -205,6 +220,8 @@ def describe(call):
 def deregister(call):
     with call.world.lock:
         image = find(call, call.given["ImageId"])
+        if image.protection != "disabled":
+            raise Refused("OperationNotPermitted", f"The image {image.id} is protected from deregistration ({image.protection}).", 400)
         call.dry_run()
         del call.account.images[image.region, image.id]
         call.account.gone.add((image.region, image.id))
@@ -247,6 +264,8 @@ def copy(call):
             account.forget("CopyImage" + call.region, given.get("ClientToken"))
             raise
         members = {**source.members, "BlockDeviceMappings": [], "SourceImageId": source.id, "SourceImageRegion": source.region}
+        if source.uefi_data:
+            members["UefiData"] = source.uefi_data
         if "Description" in given:
             members["Description"] = given["Description"]
         kept = dict(source.tags) if given.get("CopyImageTags") else {}
@@ -287,6 +306,10 @@ def attribute(call):
             answer["LaunchPermissions"] = [{kind: value} for kind, value in sorted(image.permissions)]
         elif name == "blockDeviceMapping":
             answer["BlockDeviceMappings"] = image.members["BlockDeviceMappings"]
+        elif name == "uefiData":
+            answer["UefiData"] = {"Value": image.uefi_data} if image.uefi_data else {}
+        elif name == "deregistrationProtection":
+            answer["DeregistrationProtection"] = {"Value": image.protection}
         elif name == "description":
             answer["Description"] = {"Value": image.description} if image.description else {}
         else:
@@ -314,11 +337,16 @@ def modify(call):
         if ("Group", "all") in changed - image.permissions:
             if call.account.settings["block_public"]:
                 raise Refused("OperationNotPermitted", "Block public access is enabled for AMIs of this account.", 400)
+            public = sum(("Group", "all") in each.permissions for (region, _), each in call.account.images.items() if region == call.region)
+            if public >= call.account.settings["public_images"]:
+                raise invalid("Your quota for the number of public AMIs is exceeded.", "ResourceLimitExceeded")
             if any(each.encrypted for each in own_snapshots(call, image)):
                 raise invalid("Images with encrypted snapshots cannot be public.")
         default = call.account.keys.get(call.region)
         if changed - image.permissions and any(each.key and each.key == default for each in own_snapshots(call, image)):
             raise invalid("Snapshots encrypted with the AWS Managed CMK can't be shared.")
+        if len(changed - {("Group", "all")}) > call.account.settings["shares"]:
+            raise invalid("Your quota for the number of entities that an AMI is shared with is exceeded.", "ResourceLimitExceeded")
         image.permissions = changed
     return {}
 
@@ -349,6 +377,41 @@ def undeprecate(call):
     return {"Return": True}
 
 
+def changed(state):
+    """Answers a call that gives an available image another state, or back."""
+    def answer(call):
+        with call.world.lock:
+            image = find(call, call.given["ImageId"])
+            before = "available" if state == "disabled" else "disabled"
+            if image.state not in (before, state):
+                raise invalid(f"The image {image.id} is {image.state}", BAD_STATE)
+            call.dry_run()
+            image.state = state
+            if state == "disabled":
+                # A disabled image is not shared any more.
+                image.permissions = set()
+        return {"Return": True}
+    return answer
+
+
+def protect(call):
+    with call.world.lock:
+        image = find(call, call.given["ImageId"])
+        call.dry_run()
+        image.protection = "enabled-with-cooldown" if call.given.get("WithCooldown") else "enabled-without-cooldown"
+    return {"Return": "true"}
+
+
+def unprotect(call):
+    with call.world.lock:
+        image = find(call, call.given["ImageId"])
+        call.dry_run()
+        # The cool-down lasts longer than a test.
+        image.protection = "disabled-with-cooldown" if "with-cooldown" in image.protection else "disabled"
+    return {"Return": "true"}
+
+
 OPERATIONS = {"RegisterImage": register, "DescribeImages": describe, "DeregisterImage": deregister, "CopyImage": copy,
               "DescribeImageAttribute": attribute, "ModifyImageAttribute": modify, "EnableImageDeprecation": deprecate,
-              "DisableImageDeprecation": undeprecate}
+              "DisableImageDeprecation": undeprecate, "EnableImage": changed("available"), "DisableImage": changed("disabled"),
+              "EnableImageDeregistrationProtection": protect, "DisableImageDeregistrationProtection": unprotect}

@@ -153,7 +153,7 @@ def describe(call):
             if (call.region, name) not in call.account.tasks:
                 raise invalid(f"The import task ID '{name}' does not exist", "InvalidConversionTaskId")
         found = [task for (region, name), task in call.account.tasks.items() if region == call.region and (not ids or name in ids)]
-        found = filtered(found, call.given.get("Filters", []), {"task-state": lambda task: [task.detail["Status"]]})
+        found = filtered(found, call.given.get("Filters", []), {"task-state": lambda task: [task.detail["Status"]]}, tags=False)
         page, token = paged(call, found, (1, 1000), ids)
         shown = [task.shown() for task in page]
         for task in page:

@@ -30,6 +30,7 @@ import errors  # noqa: E402
 import images  # noqa: E402
 import imports  # noqa: E402
 import objects  # noqa: E402
+import quotas  # noqa: E402
 import sign  # noqa: E402
 import snapshots  # noqa: E402
 import wire  # noqa: E402
@@ -37,7 +38,7 @@ from errors import Refused, caused  # noqa: E402
 from state import OPT_IN, REGIONS, Call, World  # noqa: E402
 
 # What the front answers; all else is moto's.
-OPERATIONS = {"ebs": ebs.OPERATIONS, "ec2": {**images.OPERATIONS, **snapshots.OPERATIONS, **imports.OPERATIONS}}
+OPERATIONS = {"ebs": ebs.OPERATIONS, "servicequotas": quotas.OPERATIONS, "ec2": {**images.OPERATIONS, **snapshots.OPERATIONS, **imports.OPERATIONS}}
 # Permissions that have another name than their operation: of S3, as its reference lists them.
 ACTIONS = {"s3:HeadBucket": "s3:ListBucket", "s3:ListObjectsV2": "s3:ListBucket", "s3:ListObjects": "s3:ListBucket",
            "s3:CreateMultipartUpload": "s3:PutObject", "s3:UploadPart": "s3:PutObject", "s3:CompleteMultipartUpload": "s3:PutObject",
@@ -141,6 +142,11 @@ class Front:
         if service == "s3":
             objects.check_body(headers, body)
             objects.check_upload(account, read.parameters)
+            listed = objects.listed(account, operation, read.parameters)
+            if listed is not None:
+                answer = Answer(200, {"Content-Type": "application/xml"}, listed)
+                wire.check_answer(read.operation, answer.status, answer.headers, answer.body)
+                return answer
         handler = OPERATIONS.get(service, {}).get(operation)
         if handler is not None:
             value = handler(Call(self.world, account, scope.region, read.operation, read.parameters))
@@ -149,6 +155,8 @@ class Front:
             if service == "ec2" and fnmatch.fnmatch(operation, "*Image*"):
                 self.mismatch(account, record, f"{operation} is not supported by the front")
             answer = self.forward(environ, body)
+            if operation == "CreateMultipartUpload":
+                objects.noted(account)
         if answer.status < 300:
             try:
                 wire.check_answer(read.operation, answer.status, answer.headers, answer.body)

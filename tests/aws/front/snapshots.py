@@ -3,7 +3,7 @@
 from ec2 import check_id, check_tags, filtered, invalid, listed, paged, permissions, shorthand
 from errors import Refused
 from keys import DEFAULT_KEY
-from state import OPT_IN, REGIONS
+from state import BLOCK, OPT_IN, REGIONS
 
 
 def find(call, name, own=True):
@@ -24,7 +24,7 @@ FILTERS = {"snapshot-id": lambda each: [each.id], "status": lambda each: [each.s
 def shown(call, each):
     members = {"SnapshotId": each.id, "VolumeId": "vol-ffffffff", "State": each.state, "StartTime": each.started, "Progress": each.progress,
                "OwnerId": each.account, "Description": each.description, "VolumeSize": each.gib, "Encrypted": each.encrypted,
-               "StorageTier": "standard"}
+               "StorageTier": "standard", "FullSnapshotSizeInBytes": len(each.blocks) * BLOCK}
     if each.key:
         members["KmsKeyId"] = each.key
     if each.tags and each.account == call.account.id:

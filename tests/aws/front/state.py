@@ -25,8 +25,11 @@ SETTINGS = {
     "encrypted": False,
     # What the account blocks: public images.
     "block_public": False,
-    # Images that may be registered in a region.
+    # Quotas of a region: images, public images, entities that an image is shared with, snapshots.
     "images": 50_000,
+    "public_images": 5,
+    "shares": 1_000,
+    "snapshots": 100_000,
 }
 
 
@@ -119,7 +122,8 @@ class Account:
         self.snapshots, self.images, self.tasks = {}, {}, {}
         self.gone, self.tokens = set(), {}
         self.rules, self.requests, self.mismatches, self.expired = [], [], [], set()
-        self.keys = {}
+        # Keys of encryption by region; when uploads in parts began.
+        self.keys, self.initiated = {}, {}
 
     def once(self, kind, token, parameters, refused):
         """The result of an earlier request with a token; other parameters are refused."""
