@@ -69,7 +69,8 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let ask = source::Remote::Ask;
     let peeked = source::peek(&source::SourceContext::new(settings, &reporter, &interrupt), ask)?;
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &Draws::new()?)?;
-    let unread = plan.provisional.then(|| source::shown_source(settings));
+    let is_unread = plan.provisional && plan.object.is_none();
+    let unread = is_unread.then(|| source::shown_source(settings));
     // The provider is asked with a separate journal, which is removed afterwards.
     let directory = tempfile::tempdir().map_err(|error| {
         Error::new(Stage::Disk, "cannot create a temporary directory").caused_by(&error)
@@ -170,7 +171,10 @@ fn document(summary: &PlanSummary<'_>) -> String {
         }
         (None, None) => match &plan.from_bundle {
             Some(bundle) => json!({"bundle": bundle.path(), "image_sha256": bundle.image_sha256()}),
-            None => json!({"unread": unread}),
+            None => match &plan.object {
+                Some(object) => json!({"object": object.id}),
+                None => json!({"unread": unread}),
+            },
         },
     };
     let space: Vec<Value> = space_needs(plan)
@@ -283,6 +287,7 @@ fn source_lines(plan: &Plan) -> Vec<String> {
         lines.push(format!("it says       {}", disk.told()));
         lines.push(format!("it occupies   {}", HumanBytes(disk.occupied)));
     }
+    lines.extend(plan.object.iter().map(|object| format!("from          {}", object.id)));
     if let Some(bundle) = &plan.from_bundle {
         let signature = bundle.signature();
         lines.push(format!("from          {} (bundle, {signature})", bundle.path().display()));

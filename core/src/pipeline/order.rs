@@ -281,7 +281,8 @@ impl<'a> Pipeline<'a> {
         }
         outcome.guest = self.found_before();
         self.take_up_package(outcome);
-        if !self.was_reached(State::Registered) {
+        let made = self.plan.flow().made_in_cloud().unwrap_or(State::Registered);
+        if !self.was_reached(made) && !self.was_reached(State::Released) {
             return;
         }
         if let Ok(uploaded) = serde_json::from_value::<Uploaded>(facts(State::Uploaded)) {
@@ -347,7 +348,7 @@ impl<'a> Pipeline<'a> {
         late.extend(self.finish(outcome).err());
         late.extend(not_removed_error(outcome));
         self.interrupt.release();
-        if self.plan.upload && !self.was_reached(State::Notified) {
+        if self.plan.flow().passes(State::Notified) && !self.was_reached(State::Notified) {
             late.extend(self.notify(outcome).err());
         }
         let first = late.into_iter().next();
