@@ -94,4 +94,5 @@ mod snapshots;
 mod tidy;
 mod tls;
 mod unprivileged;
+mod upload_register;
 mod windows_disks;

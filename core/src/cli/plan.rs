@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use build_image_plugin_api::{
-    DiskSpec, ErrorKind,
+    DiskSpec, ErrorKind, Step,
     document::{CheckReport, Severity},
 };
 
@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     journal::Key,
-    pipeline::{self, PUBLISH, Pipeline, PipelineParams, State},
+    pipeline::{self, Flow, PUBLISH, Pipeline, PipelineParams, State},
     plan::{Draws, Installation, Plan, check_space, free_space, space_needs},
     report::{GuestEntry, Outcome, OutputMode, Reporter, seconds_text},
     settings::{Environment, Resolved},
@@ -146,6 +146,7 @@ fn steps(plan: &Plan) -> Vec<&'static str> {
     let mut steps: Vec<&str> = Vec::new();
     for row in states {
         match row.state {
+            State::Fetched if plan.object.is_some() => steps.push(Step::Locate.name()),
             State::Fetched if !plan.provisional => {}
             State::Planned | State::Attested | State::Released | State::Notified => {}
             _ => steps.push(row.step),
@@ -215,6 +216,12 @@ fn text(summary: &PlanSummary<'_>) -> String {
         format!("image name    {}", plan.build.image_name),
         format!("disk          {size}, as {spec}"),
     ];
+    // An upload has no image, and the disk of an object is known when it is located.
+    lines.retain(|line| match plan.flow() {
+        Flow::Upload => !line.starts_with("image name"),
+        Flow::Register => !line.starts_with("disk"),
+        _ => true,
+    });
     if let Some(source) = unread {
         lines.push(format!("from          {source}, not fetched or unpacked yet"));
     }
@@ -239,7 +246,7 @@ fn text(summary: &PlanSummary<'_>) -> String {
     if plan.upload {
         lines.extend(cloud_lines(plan, report));
     }
-    if !plan.build.tags.is_empty() {
+    if !plan.build.tags.is_empty() && !plan.upload_only {
         lines.push("tags".to_owned());
         lines.extend(plan.build.tags.iter().map(|(key, value)| format!("  {key}: {value}")));
     }

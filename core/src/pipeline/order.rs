@@ -299,12 +299,12 @@ impl<'a> Pipeline<'a> {
             && let Some(first) = registered.images.first()
         {
             self.reporter.note(&self.host.shown(&format!(" register  done before: {}", first.id)));
-            if self.plan.installs {
-                let claim = Claim::earlier(&self.plan.artifacts, &self.plan.build.run_id)
-                    .unwrap_or_default();
-                *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
-            }
+            self.hold_earlier();
             self.show_registered(registered, outcome);
+        } else if let Some(uploaded) = &outcome.uploaded {
+            self.reporter
+                .note(&self.host.shown(&format!("   upload  done before: {}", uploaded.id)));
+            self.hold_earlier();
         }
     }
 

@@ -6,13 +6,7 @@ use hmac::{Hmac, Mac as _};
 use sha1::Sha1;
 
 /// One call on bucket `demo`; returns the status.
-fn oss(
-    emulator: &Running,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &'static str,
-) -> u16 {
+fn oss(emulator: &Running, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> u16 {
     let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let mut signed: Vec<&(&str, &str)> =
         headers.iter().filter(|(name, _)| name.starts_with("x-oss-")).collect();
@@ -37,17 +31,21 @@ fn oss(
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.body(body).send().await.unwrap().status().as_u16()
+        request.body(body.to_vec()).send().await.unwrap().status().as_u16()
     })
 }
 
 /// Writes an object with metadata.
 pub(crate) fn put(emulator: &Running, key: &str, metadata: &[(&str, &str)]) {
-    let status = oss(emulator, "PUT", key, metadata, "content");
-    assert_eq!(status, 200, "{key}");
+    write(emulator, key, metadata, b"content");
+}
+
+/// Writes an object with metadata and content.
+pub(crate) fn write(emulator: &Running, key: &str, metadata: &[(&str, &str)], content: &[u8]) {
+    assert_eq!(oss(emulator, "PUT", key, metadata, content), 200, "{key}");
 }
 
 /// Begins an upload.
 pub(crate) fn begin_upload(emulator: &Running, key: &str) {
-    assert_eq!(oss(emulator, "POST", &format!("{key}?uploads"), &[], ""), 200, "{key}");
+    assert_eq!(oss(emulator, "POST", &format!("{key}?uploads"), &[], b""), 200, "{key}");
 }
