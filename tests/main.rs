@@ -95,4 +95,5 @@ mod tidy;
 mod tls;
 mod unprivileged;
 mod upload_register;
+mod upload_register_kills;
 mod windows_disks;

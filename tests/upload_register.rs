@@ -1,10 +1,9 @@
-//! Uploads images that are not registered, registers objects that are there already, and kills, interrupts and refuses
-//! both: the object belongs to the run that uploaded it until that run ends, then to the user, and never to a run that
-//! registers it.
+//! Uploads images that are not registered, and registers objects that are there already: the object belongs to the run
+//! that uploaded it until that run ends, then to the user, and never to a run that registers it.
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -12,10 +11,11 @@ use serde_json::{Value, json};
 
 use crate::{
     bundles::Bench,
-    harness::{Run, Sandbox, sandbox_walk},
+    harness::{Run, Sandbox},
 };
 
-const UPLOAD: [&str; 7] = ["upload", "--disk", "web.raw", "-p", "alibaba", "-c", "config.yml"];
+pub(crate) const UPLOAD: [&str; 7] =
+    ["upload", "--disk", "web.raw", "-p", "alibaba", "-c", "config.yml"];
 const NAME: [&str; 2] = ["--cloud-image-name", "web-1"];
 /// Requests that create, change or remove an object or an upload.
 const CHANGES: [&str; 8] = [
@@ -30,18 +30,18 @@ const CHANGES: [&str; 8] = [
 ];
 
 /// Arguments that register an object.
-fn register(object: &str) -> Vec<&str> {
+pub(crate) fn register(object: &str) -> Vec<&str> {
     [&["register", object, "-p", "alibaba", "-c", "config.yml"][..], &NAME].concat()
 }
 
 /// Number of things of a kind in the cloud.
-fn count(sandbox: &Sandbox, kind: &str) -> u64 {
+pub(crate) fn count(sandbox: &Sandbox, kind: &str) -> u64 {
     sandbox.emulator.as_ref().unwrap().status()[kind].as_u64().unwrap()
 }
 
 /// The cloud has these objects and images, and no upload in progress.
 #[track_caller]
-fn cloud_has(sandbox: &Sandbox, objects: u64, images: u64, place: &str) {
+pub(crate) fn cloud_has(sandbox: &Sandbox, objects: u64, images: u64, place: &str) {
     let status = sandbox.emulator.as_ref().unwrap().status();
     let found =
         ["objects", "images", "snapshots", "open_uploads", "parts"].map(|kind| &status[kind]);
@@ -50,28 +50,28 @@ fn cloud_has(sandbox: &Sandbox, objects: u64, images: u64, place: &str) {
 }
 
 /// Requests on objects that changed something, since `from`.
-fn changes(bench: &Bench, from: usize) -> Vec<String> {
+pub(crate) fn changes(bench: &Bench, from: usize) -> Vec<String> {
     let log = fs::read_to_string(bench.state.path().join("requests.jsonl")).unwrap_or_default();
     let lines = log.lines().skip(from).map(|line| serde_json::from_str::<Value>(line).unwrap());
     let operations = lines.map(|line| line["operation"].as_str().unwrap_or_default().to_owned());
     operations.filter(|operation| CHANGES.contains(&operation.as_str())).collect()
 }
 
-fn requests(bench: &Bench) -> usize {
+pub(crate) fn requests(bench: &Bench) -> usize {
     let log = fs::read_to_string(bench.state.path().join("requests.jsonl")).unwrap_or_default();
     log.lines().count()
 }
 
 /// A cloud with an uploaded object, and the directory of another machine that has neither the disk nor a journal.
-struct Uploaded {
-    bench: Bench,
-    object: String,
+pub(crate) struct Uploaded {
+    pub(crate) bench: Bench,
+    pub(crate) object: String,
     /// Requests before.
-    from: usize,
+    pub(crate) from: usize,
 }
 
 impl Uploaded {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bench = Bench::new();
         let run = bench.sandbox.run(&UPLOAD);
         run.succeeded();
@@ -87,58 +87,27 @@ impl Uploaded {
         Self { bench, object, from }
     }
 
-    fn run(&self, more: &[&str]) -> Run {
+    pub(crate) fn run(&self, more: &[&str]) -> Run {
         self.bench.sandbox.run(&[&register(&self.object)[..], more].concat())
     }
 
-    fn command(&self, more: &[&str]) -> Command {
+    pub(crate) fn command(&self, more: &[&str]) -> Command {
         self.bench.sandbox.command(&[&register(&self.object)[..], more].concat())
     }
 
     /// The object is as it was, and no request was sent that could have changed it.
     #[track_caller]
-    fn is_untouched(&self, images: u64, place: &str) {
+    pub(crate) fn is_untouched(&self, images: u64, place: &str) {
         cloud_has(&self.bench.sandbox, 1, images, place);
         assert_eq!(changes(&self.bench, self.from), Vec::<String>::new(), "{place}");
     }
 }
 
-/// Runs a command that a crash point kills; whether it was killed.
-fn killed(mut command: Command, point: &str) -> bool {
-    command.stdout(Stdio::null()).stderr(Stdio::null()).env("BUILD_IMAGE_FAILPOINT", point);
-    command.status().unwrap().code().is_none()
-}
-
-/// The text of the only journal, if there is one.
-fn journal(sandbox: &Sandbox) -> Option<String> {
-    let mut found: Vec<PathBuf> = Vec::new();
-    let mut take = |path: &Path| {
-        if path.ends_with("journal.jsonl") {
-            found.push(path.to_owned());
-        }
-    };
-    sandbox_walk(sandbox.path(), &mut take);
-    assert!(found.len() <= 1, "{found:?}");
-    found.first().map(|path| fs::read_to_string(path).unwrap())
-}
-
-/// The run that can be resumed.
-fn resumable(sandbox: &Sandbox) -> Option<String> {
-    let output = sandbox.command(&["runs", "--json"]).output().unwrap();
-    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let run = listed["runs"].as_array().unwrap().first()?;
-    let can_resume = run["state"] != "done" && run["platform"] != "";
-    can_resume.then(|| run["id"].as_str().unwrap().to_owned())
-}
-
 /// Nothing of a run is left on this machine.
 #[track_caller]
-fn machine_is_clean(sandbox: &Sandbox, place: &str) {
+pub(crate) fn machine_is_clean(sandbox: &Sandbox, place: &str) {
     assert!(!sandbox.path().join("artifacts").exists(), "{place}: {:?}", sandbox.files());
 }
-
-/// What ends a killed run.
-const ENDS: [&str; 2] = ["resume", "gc"];
 
 #[test]
 fn an_object_is_registered_on_another_machine_with_what_the_upload_knew() {
@@ -185,117 +154,6 @@ fn the_result_of_an_upload_has_its_own_section() {
     let id = section["id"].as_str().unwrap();
     assert!(run.stdout.contains(&format!("uploaded {id}\n")), "{}", run.stdout);
     assert_eq!((run.member("images"), run.member("image_name")), (&json!([]), &json!("")));
-}
-
-#[test]
-fn a_killed_upload_is_finished_or_removed_and_its_object_stays_only_if_it_finished() {
-    let (mut points, mut released) = (0, 0);
-    for number in 1.. {
-        for (when, end) in
-            [("before", ENDS[number % 2]), ("torn", "gc"), ("after", ENDS[1 - number % 2])]
-        {
-            let bench = Bench::new();
-            let (sandbox, place) = (&bench.sandbox, format!("{when}:{number} {end}"));
-            if !killed(sandbox.command(&UPLOAD), &format!("{when}:{number}")) {
-                assert!(points > 30 && released > 2, "{points} {released}");
-                println!("{points} kills, {released} of them after the release");
-                return;
-            }
-            points += 1;
-            let is_released = journal(sandbox).is_some_and(|text| {
-                text.lines().any(|line| {
-                    serde_json::from_str::<Value>(line)
-                        .is_ok_and(|line| line.to_string().contains("products_released"))
-                })
-            });
-            released += u64::from(is_released);
-            let run = resumable(sandbox).filter(|_| end == "resume");
-            match &run {
-                Some(id) => {
-                    let run = sandbox.run(&["resume", id]);
-                    run.succeeded();
-                    assert!(run.member("uploaded")["id"].is_string(), "{place}");
-                }
-                None => drop(sandbox.run(&["gc", "--yes"]).succeeded()),
-            }
-            cloud_has(sandbox, u64::from(is_released || run.is_some()), 0, &place);
-            machine_is_clean(sandbox, &place);
-        }
-    }
-}
-
-#[test]
-fn a_killed_registration_leaves_its_object_and_at_most_one_image() {
-    let (mut points, mut images) = (0, 0);
-    for number in 1.. {
-        for (when, end) in
-            [("before", ENDS[number % 2]), ("torn", "gc"), ("after", ENDS[1 - number % 2])]
-        {
-            let uploaded = Uploaded::new();
-            let (sandbox, place) = (&uploaded.bench.sandbox, format!("{when}:{number} {end}"));
-            if !killed(uploaded.command(&[]), &format!("{when}:{number}")) {
-                assert!(points > 20 && images > 5, "{points} {images}");
-                println!("{points} kills, {images} images");
-                return;
-            }
-            points += 1;
-            match resumable(sandbox).filter(|_| end == "resume") {
-                Some(id) => {
-                    sandbox.run(&["resume", &id]).succeeded();
-                    uploaded.is_untouched(1, &place);
-                }
-                None => drop(sandbox.run(&["gc", "--yes"]).succeeded()),
-            }
-            let made = count(sandbox, "images");
-            assert!(made <= 1, "{place}");
-            images += made;
-            uploaded.is_untouched(made, &place);
-            machine_is_clean(sandbox, &place);
-        }
-    }
-}
-
-#[test]
-fn an_interrupted_or_refused_registration_leaves_its_object_and_no_image() {
-    for point in ["int:2", "term:3", "int:5", "int:register", "full:4", "full:register"] {
-        let uploaded = Uploaded::new();
-        let mut command = uploaded.command(&[]);
-        let run = Run::of(&command.env("BUILD_IMAGE_FAILPOINT", point).output().unwrap(), None);
-        assert!([5, 6, 130].contains(&run.code), "{point}: {}", run.stderr);
-        uploaded.bench.sandbox.run(&["gc", "--yes"]).succeeded();
-        uploaded.is_untouched(0, point);
-    }
-    let mut refused = 0;
-    for nth in 1.. {
-        let uploaded = Uploaded::new();
-        let action = json!({"status": 403, "code": "Forbidden.RAM"});
-        let rules = json!([{"operation": "*", "nth": nth, "action": action}]).to_string();
-        uploaded.bench.sandbox.emulator.as_ref().unwrap().set_faults(&rules).unwrap();
-        let run = uploaded.run(&[]);
-        uploaded.bench.sandbox.emulator.as_ref().unwrap().set_faults("[]").unwrap();
-        let is_past = requests(&uploaded.bench) - uploaded.from < nth;
-        let images = u64::from(run.code == 0);
-        refused += usize::from(run.code != 0);
-        uploaded.bench.sandbox.run(&["gc", "--yes"]).succeeded();
-        uploaded.is_untouched(images, &format!("request {nth}: {}", run.stderr));
-        if is_past {
-            run.succeeded();
-            assert!(refused > 5, "{refused}");
-            break;
-        }
-    }
-}
-
-#[test]
-fn an_interrupted_upload_leaves_nothing() {
-    for point in ["int:3", "term:6", "int:upload", "int:attest", "full:9"] {
-        let bench = Bench::new();
-        let mut command = bench.sandbox.command(&UPLOAD);
-        let run = Run::of(&command.env("BUILD_IMAGE_FAILPOINT", point).output().unwrap(), None);
-        assert!([5, 6, 130].contains(&run.code), "{point}: {}", run.stderr);
-        bench.sandbox.run(&["gc", "--yes"]).succeeded();
-        cloud_has(&bench.sandbox, 0, 0, point);
-    }
 }
 
 #[test]
@@ -435,6 +293,42 @@ fn a_statement_names_the_uploaded_object() {
     let id = run.member("uploaded")["id"].as_str().unwrap();
     assert_eq!(statement["subject"][0]["name"], id.rsplit('/').next().unwrap());
     assert_eq!(statement["subject"][0]["annotations"]["images"], json!([]));
+}
+
+#[test]
+fn an_object_that_is_registered_twice_at_once_becomes_one_image_of_the_name() {
+    let uploaded = Uploaded::new();
+    let start = || {
+        let mut command = uploaded.command(&[]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let runs: Vec<Run> =
+        [start(), start()].map(|child| Run::of(&child.wait_with_output().unwrap(), None)).into();
+    let (done, refused): (Vec<&Run>, Vec<&Run>) = runs.iter().partition(|run| run.code == 0);
+    assert_eq!((done.len(), refused.len()), (1, 1), "{}", runs[0].stderr);
+    assert!(refused[0].stderr.contains("web-1"), "{}", refused[0].stderr);
+    uploaded.is_untouched(1, "twice at once");
+}
+
+#[test]
+fn a_plan_of_a_half_prints_what_it_would_make_and_makes_nothing() {
+    let uploaded = Uploaded::new();
+    let bench = &uploaded.bench;
+    bench.sandbox.disk("web.raw", 8, 3);
+    let (upload, register) = (UPLOAD.to_vec(), register(&uploaded.object));
+    for (words, steps, made, not_made) in [
+        (upload, "check → disk → upload", "oss_object `demo/", "image `"),
+        (register, "check → locate → register", "image `web-1`", "oss_object"),
+    ] {
+        let output = bench.sandbox.command(&[&words[..], &["--check"]].concat()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains(steps) && text.contains(made), "{text}");
+        let line = text.lines().find(|line| line.contains(made)).unwrap();
+        assert!(line.ends_with("stays"), "{line}");
+        assert!(!text.contains(not_made), "{text}");
+    }
+    uploaded.is_untouched(0, "plans");
 }
 
 /// A provider that reports the object as its own when it looks it up: the host refuses that, so that neither the failed

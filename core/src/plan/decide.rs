@@ -218,8 +218,7 @@ impl Plan {
         let base = base_directory(settings)?;
         let (artifacts, installs) = (artifacts_name(&source, platform, settings)?, source.is_iso());
         let (shape, provisional) = (resume::shape(settings, &source)?, source.is_unread());
-        let object = source.object();
-        let (disk, from_bundle) = source.on_this_machine();
+        let (disk, from_bundle, object) = source.existing();
         Ok(Self {
             platform: platform.to_owned(),
             artifacts: base.join(artifacts),

@@ -93,20 +93,13 @@ pub struct Medium {
 }
 
 impl Source {
-    /// Returns the disk or the bundle that exists on this machine already.
-    pub(super) fn on_this_machine(self) -> (Option<GivenDisk>, Option<Arc<Bundle>>) {
+    /// Returns the disk, the bundle, or the object that exists already.
+    pub(super) fn existing(self) -> (Option<GivenDisk>, Option<Arc<Bundle>>, Option<RemoteObject>) {
         match self {
-            Self::Disk(disk) => (Some(disk), None),
-            Self::Bundle(bundle) => (None, Some(bundle)),
-            Self::Iso(_) | Self::Object(_) | Self::Unread(_) => (None, None),
-        }
-    }
-
-    /// Returns the object at the target, if it is one.
-    pub(super) fn object(&self) -> Option<RemoteObject> {
-        match self {
-            Self::Object(object) => Some(object.as_ref().clone()),
-            _ => None,
+            Self::Disk(disk) => (Some(disk), None, None),
+            Self::Bundle(bundle) => (None, Some(bundle), None),
+            Self::Object(object) => (None, None, Some(*object)),
+            Self::Iso(_) | Self::Unread(_) => (None, None, None),
         }
     }
 
@@ -126,6 +119,25 @@ impl Source {
             Self::Iso(_) => true,
             Self::Disk(_) | Self::Bundle(_) | Self::Object(_) => false,
             Self::Unread(unread) => unread.is_iso,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_an_object_has_neither_place_nor_suffix() {
+        for (id, expected) in [
+            ("acme://bucket/images/web.1.qcow2", "web.1"),
+            ("acme:web", "web"),
+            ("a/b/", "b"),
+            ("", "object"),
+            ("acme://bucket/.raw", "object"),
+        ] {
+            let object = RemoteObject { id: id.to_owned(), located: None };
+            assert_eq!(object.stem(), expected, "{id}");
         }
     }
 }

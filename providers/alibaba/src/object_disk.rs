@@ -125,7 +125,7 @@ fn raw(head: &[u8], length: u64, is_declared: bool) -> Result<ObjectDisk, String
     if !is_bootable && !is_declared {
         return Err("has no signature of a qcow2 or VHD disk, and no boot sector".to_owned());
     }
-    if length % 512 != 0 {
+    if !length.is_multiple_of(512) {
         return Err(format!("has {length} bytes, and a raw disk has a multiple of 512"));
     }
     Ok(ObjectDisk { format: DiskFormat::Raw, virtual_size: length })
