@@ -103,4 +103,6 @@ mod tidy;
 mod tls;
 mod unprivileged;
 mod upload_delta;
+mod upload_register;
+mod upload_register_kills;
 mod windows_disks;

@@ -58,7 +58,7 @@ fn a_provider_with_optional_steps_keeps_the_contract_in_both_transports() {
 }
 
 /// Faults of the provider, and the check that finds each.
-const FAULTS: [(&str, &str); 12] = [
+const FAULTS: [(&str, &str); 15] = [
     ("lists-every-run", "inventory"),
     ("lists-nothing", "inventory"),
     ("forgets-the-run", "inventory"),
@@ -71,6 +71,9 @@ const FAULTS: [(&str, &str); 12] = [
     ("takes-every-action", "manage"),
     ("invents-images", "manage"),
     ("has-no-results", "manage"),
+    ("finds-everything", "locate"),
+    ("owns-what-it-finds", "locate"),
+    ("forgets-the-id", "locate"),
 ];
 
 #[test]
@@ -226,7 +229,7 @@ fn a_step_that_a_plugin_was_built_without_is_refused_with_both_versions() {
                 "provider `veteran` was built for plugin ABI 1.0; step `{step}` exists since 1.1"
             )
         };
-        assert_eq!(row["detail"], ["inventory", "manage"].map(refused).join("; "));
+        assert_eq!(row["detail"], ["inventory", "manage", "locate"].map(refused).join("; "));
     }
 }
 
@@ -247,7 +250,7 @@ fn a_program_without_the_steps_answers_unsupported() {
     assert_eq!((code, with_verdict(&report, "fail")), (0, vec![]), "{report:#}");
     assert_eq!(
         row(&report, "undeclared")["detail"],
-        "there is no `inventory`; there is no `manage`"
+        "there is no `inventory`; there is no `manage`; there is no `locate`"
     );
     assert_eq!(row(&report, "inventory")["detail"], "not declared, see `undeclared`");
 }

@@ -11,8 +11,8 @@ use crate::{
     document::{
         Action, Audience, Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest,
         Discarded, DiskRequest, Finding, GuestFacts, HostFacts, Image, Inventory, InventoryRequest,
-        Item, ItemKind, ItemState, ManageOutcome, ManageRequest, Managed, Reference,
-        RegisterRequest, Registered, Remaining, UploadRequest, Uploaded,
+        Item, ItemKind, ItemState, LocateRequest, Located, ManageOutcome, ManageRequest, Managed,
+        Purpose, Reference, RegisterRequest, Registered, Remaining, UploadRequest, Uploaded,
     },
 };
 
@@ -122,14 +122,21 @@ builders! {
         list firmware: BootMode, maybe nvme: bool, texts agents,
     }
     HostFacts { text version, list disks: DiskSpec }
-    CheckRequest { value host: HostFacts, value online: bool, value dry_run: bool }
+    CheckRequest {
+        value host: HostFacts, value online: bool, value dry_run: bool, value purpose: Purpose,
+    }
     Finding { maybe_text hint, texts causes }
     CheckReport {
         list findings: Finding, maybe disk: DiskSpec, list creates: Resource, texts permissions,
         maybe bytes_per_second: u64, maybe machines: MachineNeeds,
     }
     DiskRequest { value for_image_dir: bool }
-    Uploaded { value bytes_sent: u64, map facts: Value }
+    UploadRequest { value stays: bool }
+    Uploaded { maybe_text id, value bytes_sent: u64, map facts: Value }
+    Located {
+        value length: u64, maybe virtual_size: u64, maybe architecture: Architecture,
+        maybe boot_mode: BootMode, maybe guest: GuestFacts,
+    }
     Image { maybe_text region }
     Registered { list images: Image, map facts: Value }
     DiscardRequest { text run_id }
@@ -310,6 +317,21 @@ impl Uploaded {
     pub fn fact(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.facts.insert(name.into(), value.into());
         self
+    }
+}
+
+impl LocateRequest {
+    /// Creates a request.
+    pub fn new(build: Build, id: impl Into<String>) -> Self {
+        Self { build, id: id.into() }
+    }
+}
+
+impl Located {
+    /// Creates the answer: what `upload` would have returned.
+    #[must_use]
+    pub fn new(uploaded: Uploaded) -> Self {
+        Self { uploaded, ..Self::default() }
     }
 }
 

@@ -6,8 +6,8 @@ use crate::{
     Context, Description, Disk, Error, Result, Settings,
     document::{
         CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Inventory,
-        InventoryRequest, ManageOutcome, ManageRequest, RegisterRequest, Registered, UploadRequest,
-        Uploaded,
+        InventoryRequest, LocateRequest, Located, ManageOutcome, ManageRequest, RegisterRequest,
+        Registered, UploadRequest, Uploaded,
     },
     wire::print,
 };
@@ -107,6 +107,24 @@ pub trait Provider: Sized + Send + Sync + 'static {
             "change the image with the cloud's console or command line",
         ))
     }
+
+    /// Finds an object that was uploaded before, by another run or another tool, so that `register` can use it. Checks
+    /// that it exists, and that its size and format are those of an image. Reads only, and records no resource: the
+    /// object belongs to the user, and neither a failure nor `gc` may remove it. A provider that implements it declares
+    /// the capability `locate`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unsupported`] unless implemented, [`crate::ErrorKind::NotFound`] when the object does not
+    /// exist, [`crate::ErrorKind::InvalidImage`] when it holds no image that can be registered, and
+    /// [`crate::ErrorKind::Config`] when it is elsewhere than the settings say, or a setting must state what the object
+    /// does not show.
+    fn locate(&self, context: &Context, request: &LocateRequest) -> Result<Located> {
+        let (_, _) = (context, request);
+        Err(Error::unsupported(
+            "this provider does not register objects that are there already",
+            "build the image with this provider, or register the object with the cloud's own tools",
+        ))
+    }
 }
 
 fn no_step(step: &str) -> Error {
@@ -133,6 +151,7 @@ macro_rules! step_table {
             Discard discard(DiscardRequest) -> Discarded, since 0;
             Inventory inventory(InventoryRequest) -> Inventory, since 1;
             Manage manage(ManageRequest) -> ManageOutcome, since 1;
+            Locate locate(LocateRequest) -> Located, since 1;
         }
     };
 }

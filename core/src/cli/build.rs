@@ -10,7 +10,7 @@ use build_image_plugin_api::Status;
 use super::{
     args,
     command::{self, Information, Parsed},
-    exposed, info, iso_only,
+    exposed, halves, info, iso_only,
     output::Output,
     unknown,
 };
@@ -223,6 +223,7 @@ pub(super) fn no_platform(search: &SearchPath) -> Error {
 /// Reports all required settings that are missing, and switches that contradict the provider.
 fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     let uploads = plugin.description().uploads;
+    halves::check(plugin, settings)?;
     let registers = uploads && plugin.description().status != Status::DiskOnly;
     check_bundle(&plugin.name, registers, settings)?;
     if settings.core().run.no_upload {

@@ -10,6 +10,7 @@ mod doctor;
 mod estimate;
 mod example;
 mod exposed;
+mod halves;
 mod help;
 mod images;
 mod info;
@@ -72,9 +73,11 @@ fn keep_private() {
 }
 
 /// Verbs other than the build, which has no verb.
-const VERBS: [(&str, &str); 13] = [
+const VERBS: [(&str, &str); 15] = [
     ("plan", "print what a build would do, and do nothing"),
     ("publish", "upload and register the image of a bundle"),
+    ("upload", "upload an image, to register it later"),
+    ("register", "register an image from an uploaded object"),
     ("resume", "go on with a build that was killed or kept"),
     ("runs", "list builds that left something"),
     ("gc", "remove what killed builds left, here and in the cloud"),
@@ -93,6 +96,8 @@ fn dispatch(args: Vec<String>, environment: &Environment) -> u8 {
         Some((verb, rest)) if verb == CHILD_VERB => return run_child(rest),
         Some((verb, rest)) if verb == "plan" => plan::run(rest, environment),
         Some((verb, rest)) if verb == "publish" => return publish::run(rest, environment),
+        Some((verb, rest)) if verb == "upload" => return halves::upload(rest, environment),
+        Some((verb, rest)) if verb == "register" => return halves::register(rest, environment),
         Some((verb, rest)) if verb == "resume" => return runs::resume(rest, environment),
         Some((verb, rest)) if verb == "runs" => runs::list(rest, environment),
         Some((verb, rest)) if verb == "gc" => runs::gc(rest, environment),

@@ -114,6 +114,9 @@ fn summary(outcome: &Outcome) -> String {
             image.region.as_ref().map(|region| format!(" in {region}")).unwrap_or_default();
         text.push_str(&format!("image {} ({}){region}\n", image.id, image.name));
     }
+    if let Some(uploaded) = &outcome.uploaded {
+        text.push_str(&format!("uploaded {}\n", uploaded.id));
+    }
     // A provider that makes local files lists them as images.
     let is_not_image = |file: &&String| outcome.images.iter().all(|image| image.id != **file);
     match (outcome.file.as_ref().filter(is_not_image), &outcome.location) {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use build_image_plugin_api::{
-    DiskSpec, ErrorKind,
+    DiskSpec, ErrorKind, Step,
     document::{CheckReport, Severity},
 };
 
@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     journal::Key,
-    pipeline::{self, PUBLISH, Pipeline, PipelineParams, State},
+    pipeline::{self, Flow, PUBLISH, Pipeline, PipelineParams, State},
     plan::{Draws, Installation, Plan, check_space, free_space, space_needs},
     report::{GuestEntry, Outcome, OutputMode, Reporter, seconds_text},
     settings::{Environment, Resolved},
@@ -69,7 +69,8 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let ask = source::Remote::Ask;
     let peeked = source::peek(&source::SourceContext::new(settings, &reporter, &interrupt), ask)?;
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &Draws::new()?)?;
-    let unread = plan.provisional.then(|| source::shown_source(settings));
+    let is_unread = plan.provisional && plan.object.is_none();
+    let unread = is_unread.then(|| source::shown_source(settings));
     // The provider is asked with a separate journal, which is removed afterwards.
     let directory = tempfile::tempdir().map_err(|error| {
         Error::new(Stage::Disk, "cannot create a temporary directory").caused_by(&error)
@@ -145,6 +146,7 @@ fn steps(plan: &Plan) -> Vec<&'static str> {
     let mut steps: Vec<&str> = Vec::new();
     for row in states {
         match row.state {
+            State::Fetched if plan.object.is_some() => steps.push(Step::Locate.name()),
             State::Fetched if !plan.provisional => {}
             State::Planned | State::Attested | State::Released | State::Notified => {}
             _ => steps.push(row.step),
@@ -170,7 +172,10 @@ fn document(summary: &PlanSummary<'_>) -> String {
         }
         (None, None) => match &plan.from_bundle {
             Some(bundle) => json!({"bundle": bundle.path(), "image_sha256": bundle.image_sha256()}),
-            None => json!({"unread": unread}),
+            None => match &plan.object {
+                Some(object) => json!({"object": object.id}),
+                None => json!({"unread": unread}),
+            },
         },
     };
     let space: Vec<Value> = space_needs(plan)
@@ -211,6 +216,12 @@ fn text(summary: &PlanSummary<'_>) -> String {
         format!("image name    {}", plan.build.image_name),
         format!("disk          {size}, as {spec}"),
     ];
+    // An upload has no image, and the disk of an object is known when it is located.
+    lines.retain(|line| match plan.flow() {
+        Flow::Upload => !line.starts_with("image name"),
+        Flow::Register => !line.starts_with("disk"),
+        _ => true,
+    });
     if let Some(source) = unread {
         lines.push(format!("from          {source}, not fetched or unpacked yet"));
     }
@@ -235,7 +246,7 @@ fn text(summary: &PlanSummary<'_>) -> String {
     if plan.upload {
         lines.extend(cloud_lines(plan, report));
     }
-    if !plan.build.tags.is_empty() {
+    if !plan.build.tags.is_empty() && !plan.upload_only {
         lines.push("tags".to_owned());
         lines.extend(plan.build.tags.iter().map(|(key, value)| format!("  {key}: {value}")));
     }
@@ -283,6 +294,7 @@ fn source_lines(plan: &Plan) -> Vec<String> {
         lines.push(format!("it says       {}", disk.told()));
         lines.push(format!("it occupies   {}", HumanBytes(disk.occupied)));
     }
+    lines.extend(plan.object.iter().map(|object| format!("from          {}", object.id)));
     if let Some(bundle) = &plan.from_bundle {
         let signature = bundle.signature();
         lines.push(format!("from          {} (bundle, {signature})", bundle.path().display()));

@@ -26,12 +26,20 @@ pub(super) fn parser() -> Command {
 
 /// Publishes a bundle; returns the exit code.
 pub(super) fn run(args: &[String], environment: &Environment) -> u8 {
+    start(args, environment, parser(), words)
+}
+
+/// Runs a verb that is a build with other sources or ends: prints its help, its plan with `--check`, or builds.
+pub(super) fn start(
+    args: &[String],
+    environment: &Environment,
+    parser: Command,
+    words: fn(&[String]) -> Result<Vec<String>>,
+) -> u8 {
     let args = args::normalised(args);
     if args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "-h" || arg == "--help") {
         let flags: Vec<Arg> = core_rows().iter().map(command::flag).collect();
-        super::print(
-            &parser().args(flags).arg(super::tree::check_flag()).render_help().to_string(),
-        );
+        super::print(&parser.args(flags).arg(super::tree::check_flag()).render_help().to_string());
         return exit::DONE;
     }
     match words(&args) {

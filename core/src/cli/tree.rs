@@ -2,7 +2,9 @@
 
 use clap::{Arg, Command, builder::PossibleValuesParser};
 
-use super::{boot, command, doctor, help, images, inspect, providers, publish, runs, shell};
+use super::{
+    boot, command, doctor, halves, help, images, inspect, providers, publish, runs, shell,
+};
 use crate::{
     error::Result,
     plugins::Loader,
@@ -46,6 +48,14 @@ pub(super) fn whole(loader: &Loader) -> Result<Command> {
             "publish" => {
                 publish::parser().disable_help_flag(true).args(flags_of(&build)).arg(check_flag())
             }
+            "upload" => halves::upload_parser()
+                .disable_help_flag(true)
+                .args(flags_of(&build))
+                .arg(check_flag()),
+            "register" => halves::register_parser()
+                .disable_help_flag(true)
+                .args(flags_of(&build))
+                .arg(check_flag()),
             "resume" => runs::resume_parser().disable_help_flag(true).args(flags_of(&build)),
             "runs" => runs::list_parser(),
             "gc" => runs::gc_parser(),

@@ -10,6 +10,7 @@
 //! changed.rs  changed settings of a run that is resumed
 //! boot.rs     boots the image before it is sent
 //! bundle.rs   writes a bundle; verifies and publishes one
+//! locate.rs   an uploaded object that is registered later, by another run
 //! reuse.rs    decides whether the disk of an earlier build is used again
 //! ```
 
@@ -19,6 +20,7 @@ mod changed;
 mod guest;
 mod inputs;
 mod install;
+mod locate;
 mod order;
 mod provenance;
 mod publish;

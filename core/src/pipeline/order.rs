@@ -281,7 +281,8 @@ impl<'a> Pipeline<'a> {
         }
         outcome.guest = self.found_before();
         self.take_up_package(outcome);
-        if !self.was_reached(State::Registered) {
+        let made = self.plan.flow().made_in_cloud().unwrap_or(State::Registered);
+        if !self.was_reached(made) && !self.was_reached(State::Released) {
             return;
         }
         if let Ok(uploaded) = serde_json::from_value::<Uploaded>(facts(State::Uploaded)) {
@@ -298,12 +299,12 @@ impl<'a> Pipeline<'a> {
             && let Some(first) = registered.images.first()
         {
             self.reporter.note(&self.host.shown(&format!(" register  done before: {}", first.id)));
-            if self.plan.installs {
-                let claim = Claim::earlier(&self.plan.artifacts, &self.plan.build.run_id)
-                    .unwrap_or_default();
-                *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
-            }
+            self.hold_earlier();
             self.show_registered(registered, outcome);
+        } else if let Some(uploaded) = &outcome.uploaded {
+            self.reporter
+                .note(&self.host.shown(&format!("   upload  done before: {}", uploaded.id)));
+            self.hold_earlier();
         }
     }
 
@@ -347,7 +348,7 @@ impl<'a> Pipeline<'a> {
         late.extend(self.finish(outcome).err());
         late.extend(not_removed_error(outcome));
         self.interrupt.release();
-        if self.plan.upload && !self.was_reached(State::Notified) {
+        if self.plan.flow().passes(State::Notified) && !self.was_reached(State::Notified) {
             late.extend(self.notify(outcome).err());
         }
         let first = late.into_iter().next();

@@ -100,7 +100,7 @@ impl<'a> Pipeline<'a> {
         let mut facts = json!({});
         if let Some(path) = self.statement_path() {
             if let Err(error) = self.make_statement(work, files.first(), outcome) {
-                if self.plan.flow() != Flow::Cloud || error.stage == Stage::Interrupted {
+                if !self.plan.upload || error.stage == Stage::Interrupted {
                     return Err(error);
                 }
                 self.reporter.abandon();
@@ -176,7 +176,9 @@ impl<'a> Pipeline<'a> {
             (None, None) => self.digest_of_converted(work.disk.as_ref())?,
         };
         let ids: Vec<&str> = outcome.images.iter().map(|image| image.id.as_str()).collect();
-        let name = outcome.file.as_deref().map_or(outcome.image_name.as_str(), |file| {
+        let object = outcome.uploaded.as_ref().map(|uploaded| uploaded.id.as_str());
+        let file = outcome.file.as_deref().or(object);
+        let name = file.map_or(outcome.image_name.as_str(), |file| {
             Path::new(file).file_name().and_then(|name| name.to_str()).unwrap_or(file)
         });
         Ok(json!({"name": name, "digest": {"sha256": digest}, "annotations": {"images": ids}}))

@@ -39,6 +39,15 @@ impl Pipeline<'_> {
         *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
     }
 
+    /// Holds the directory that an earlier process of the run installed into, if there is one.
+    pub(super) fn hold_earlier(&self) {
+        if self.plan.installs {
+            let earlier = Claim::earlier(&self.plan.artifacts, &self.plan.build.run_id);
+            *self.claim.lock().unwrap_or_else(PoisonError::into_inner) =
+                earlier.unwrap_or_default();
+        }
+    }
+
     /// Creates the directory of this build, or empties that of an earlier build.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 //! one target; inputs (`planned` to `installed`) have one state for all targets, the other states belong to the
 //! target.
 
-use build_image_plugin_api::Step;
+use build_image_plugin_api::{Step, document::Purpose};
 use serde::Serialize;
 
 use crate::journal::Entry;
@@ -19,7 +19,7 @@ pub enum State {
     Planned,
     /// The provider accepts credentials, names and limits.
     Checked,
-    /// The inputs are on this machine, verified and unpacked.
+    /// The inputs are on this machine, verified and unpacked; an object at the target was found.
     Fetched,
     /// The installer has filled the raw disk.
     Installed,
@@ -64,6 +64,10 @@ pub enum Entrance {
 pub enum Flow {
     /// Uploaded to a cloud and registered there.
     Cloud,
+    /// Uploaded to a cloud, for a later registration (`build-image upload`).
+    Upload,
+    /// Registered from an object that is in the cloud already (`build-image register`).
+    Register,
     /// A package for a cloud in IMAGE_DIR (`--no-upload`).
     Package,
     /// A file that the provider writes into IMAGE_DIR.
@@ -92,35 +96,43 @@ pub struct Row {
 /// The step in which a failed build is undone. Resources that it did not record may have been removed or renamed.
 pub(super) const CLEANUP: &str = "cleanup";
 
-const ALL: &[Flow] = &[Flow::Cloud, Flow::Package, Flow::Local];
-const WITH_IMAGE: &[Flow] = &[Flow::Cloud, Flow::Local];
+const ALL: &[Flow] = &[Flow::Cloud, Flow::Upload, Flow::Register, Flow::Package, Flow::Local];
+const WITH_DISK: &[Flow] = &[Flow::Cloud, Flow::Upload, Flow::Package, Flow::Local];
+const UPLOADING: &[Flow] = &[Flow::Cloud, Flow::Upload, Flow::Local];
+const REGISTERING: &[Flow] = &[Flow::Cloud, Flow::Register, Flow::Local];
 
 /// All states in their order.
 pub static TABLE: [Row; 10] = [
     row(State::Planned, "plan", "the run's directory with its journal", Entrance::Repeat, ALL),
     row(State::Checked, Step::Check.name(), "nothing new", Entrance::Repeat, ALL),
     row(State::Fetched, "fetch", "downloads, which outlive the run", Entrance::Repeat, ALL),
-    row(State::Installed, "install", "the raw disk below ARTIFACTS_DIR", Entrance::TakeUp, ALL),
+    row(
+        State::Installed,
+        "install",
+        "the raw disk below ARTIFACTS_DIR",
+        Entrance::TakeUp,
+        WITH_DISK,
+    ),
     row(
         State::Converted,
         "disk",
         "an image in the run's directory, a package in its staging directory",
         Entrance::Repeat,
-        ALL,
+        WITH_DISK,
     ),
     row(
         State::Uploaded,
         Step::Upload.name(),
         "intermediates at the target, or a file in the staging directory",
         Entrance::TakeUp,
-        WITH_IMAGE,
+        UPLOADING,
     ),
     row(
         State::Registered,
         Step::Register.name(),
         "the image; one it replaces has another name",
         Entrance::Keep,
-        WITH_IMAGE,
+        REGISTERING,
     ),
     row(
         State::Attested,
@@ -136,7 +148,13 @@ pub static TABLE: [Row; 10] = [
     },
     Row {
         undo: Undo::Finish,
-        ..row(State::Notified, "notify", "nothing new", Entrance::Keep, &[Flow::Cloud])
+        ..row(
+            State::Notified,
+            "notify",
+            "nothing new",
+            Entrance::Keep,
+            &[Flow::Cloud, Flow::Register],
+        )
     },
 ];
 
@@ -200,6 +218,33 @@ impl Flow {
         };
         TABLE.iter().filter(passes)
     }
+
+    /// Returns whether a build passes a state.
+    #[must_use]
+    pub fn passes(self, state: State) -> bool {
+        state.row().flows.contains(&self)
+    }
+
+    /// Returns the state whose result is what the build makes in the cloud, if it makes something there.
+    #[must_use]
+    pub fn made_in_cloud(self) -> Option<State> {
+        match self {
+            Self::Cloud | Self::Register => Some(State::Registered),
+            // The last one before the release that is not repeated.
+            Self::Upload => Some(State::Attested),
+            Self::Package | Self::Local => None,
+        }
+    }
+
+    /// Returns what the provider is asked to do.
+    #[must_use]
+    pub fn purpose(self) -> Purpose {
+        match self {
+            Self::Upload => Purpose::Upload,
+            Self::Register => Purpose::Register,
+            Self::Cloud | Self::Package | Self::Local => Purpose::Build,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -222,12 +267,15 @@ mod tests {
         };
         for (flow, expected) in [
             (Flow::Cloud, "plan check fetch disk upload register attest release notify"),
+            (Flow::Upload, "plan check fetch disk upload attest release"),
             (Flow::Package, "plan check fetch disk attest release"),
             (Flow::Local, "plan check fetch disk upload register attest release"),
         ] {
             assert_eq!(steps(flow, false), expected);
             assert_eq!(steps(flow, true), expected.replace("fetch", "fetch install"));
         }
+        let registers = "plan check fetch register attest release notify";
+        assert_eq!(steps(Flow::Register, false), registers);
     }
 
     #[test]

@@ -47,7 +47,8 @@ impl Pipeline<'_> {
                     .disks(RunHost::disks()),
             )
             .online(online)
-            .dry_run(dry_run);
+            .dry_run(dry_run)
+            .purpose(self.plan.flow().purpose());
         let mut report = self
             .steps
             .check(&request)
@@ -154,8 +155,11 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    /// Opens the source; of a bundle, the image is verified.
+    /// Opens the source; of a bundle, the image is verified, and an object at the target is looked up.
     fn open_source(&mut self, outcome: &mut Outcome) -> Result<Source> {
+        if let Some(object) = self.plan.object.clone() {
+            return self.locate(object, outcome);
+        }
         if let Some(bundle) = self.plan.from_bundle.clone() {
             self.verify_bundle(&bundle, outcome)?;
             return Ok(Source::Bundle(bundle));
@@ -242,7 +246,8 @@ impl Pipeline<'_> {
         self.begin(step, &format!("{verb} {}", bytes(outcome.image_length)))?;
         let over = AtomicBool::new(false);
         let made = self.host.made(disk.id).filter(|_| self.plan.upload && self.wants_statement());
-        let request = UploadRequest::new(self.staged_build(), disk.clone());
+        let stays = self.plan.flow() == Flow::Upload;
+        let request = UploadRequest::new(self.staged_build(), disk.clone()).stays(stays);
         let (this, over) = (self, &over);
         let (uploaded, digest) = std::thread::scope(|scope| {
             let started = made.map(|made| {
@@ -264,6 +269,7 @@ impl Pipeline<'_> {
         work.sent_sha256 =
             digest.map(|joined| joined.map_err(panic_error)).transpose()?.transpose()?;
         self.show_uploaded(&uploaded, outcome);
+        self.is_usable_later(outcome)?;
         let text = self.arrived(&uploaded, outcome);
         let mut facts = json!(uploaded);
         if let Some(sha256) = &work.sent_sha256 {
@@ -292,6 +298,7 @@ impl Pipeline<'_> {
 
     pub(super) fn show_uploaded(&self, uploaded: &Uploaded, outcome: &mut Outcome) {
         outcome.bytes_sent = uploaded.bytes_sent;
+        self.show_object(uploaded, outcome);
         if !self.plan.upload {
             outcome.location = self.plan.build.image_dir.clone();
             outcome.file = Some(self.host.shown(&uploaded.location));
@@ -300,7 +307,8 @@ impl Pipeline<'_> {
 
     /// Registers the image at its target, under its final name.
     pub(super) fn register(&self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
-        let uploaded = work.uploaded.clone().ok_or_else(|| missing("an upload", "register"))?;
+        let uploaded = work.uploaded.clone().or_else(|| self.located());
+        let uploaded = uploaded.ok_or_else(|| missing("an upload", "register"))?;
         let step = State::Registered.step();
         self.begin(step, &format!("registering image {}", self.plan.build.image_name))?;
         let request = RegisterRequest::new(self.staged_build(), uploaded);

@@ -8,10 +8,7 @@ use build_image_plugin_api::{
     document::{DiscardReason, DiscardRequest, Discarded},
 };
 
-use super::{
-    Pipeline,
-    state::{CLEANUP, Flow, State},
-};
+use super::{Pipeline, state::CLEANUP};
 use crate::{
     error::{Error, Result},
     interrupt::Interrupt,
@@ -106,14 +103,13 @@ impl Pipeline<'_> {
         Scope::of_run(&build.run_id, &plan.run, artifacts.as_deref(), &plan.base, published)
     }
 
-    /// Records that the build is undone from here on. If that cannot be recorded, a registered image is left as it
-    /// is: a resumed run would find it recorded as registered, and give its name to an image that no longer exists.
+    /// Records that the build is undone from here on. If that cannot be recorded, a registered image or an
+    /// uploaded object is left as it is: a resumed run would find it recorded, and report what no longer exists.
     pub(super) fn begins_undo(&self, outcome: &mut Outcome) -> bool {
         let started = self.host.record(Entry::StepStarted { step: CLEANUP.to_owned() });
         let Err(error) = started else { return true };
-        if self.plan.flow() != Flow::Cloud
-            || self.host.step_done(State::Registered.step()).is_none()
-        {
+        let made = self.plan.flow().made_in_cloud();
+        if made.is_none_or(|made| self.host.step_done(made.step()).is_none()) {
             return true;
         }
         let leftover = |resource: Resource| Leftover {

@@ -17,10 +17,10 @@ use build_image_plugin_api::{
 };
 
 use super::{
-    Medium, Source, Unread,
+    Medium, RemoteObject, Source, Unread,
     disk_size::{self, GIB, RequestedSize},
     guest_facts,
-    names::{artifacts_name, file_stem, image_name, of_source, package},
+    names::{artifacts_name, bundle, file_stem, image_name, images, of_source, package},
     resume,
     space::MB,
 };
@@ -31,7 +31,7 @@ use crate::{
     pipeline::Flow,
     random,
     runs::Run,
-    settings::{Machine, OnFailure, Resolved, keys},
+    settings::{Machine, OnFailure, Resolved},
     signature::FileDigest,
     source::{DownloadOptions, GivenDisk},
     tags::{self, Tags},
@@ -101,6 +101,8 @@ pub struct Plan {
     pub disk: Option<GivenDisk>,
     /// The bundle that is published instead of a disk.
     pub from_bundle: Option<Arc<Bundle>>,
+    /// The object at the target that is registered instead of a disk.
+    pub object: Option<RemoteObject>,
     /// The bundle that is written instead of a package, an absolute path.
     pub bundle: Option<PathBuf>,
     /// The disk that the provider requires.
@@ -117,6 +119,8 @@ pub struct Plan {
     pub is_cloud: bool,
     /// Whether the image is uploaded.
     pub upload: bool,
+    /// Whether it ends with the upload: the uploaded object is the result.
+    pub upload_only: bool,
     /// Where the host itself publishes the disk image; `None` when it does not.
     pub publish: Option<PathBuf>,
     /// Minimum of free bytes for the disk, when the user sets one.
@@ -193,9 +197,9 @@ impl Plan {
             image_name(description, settings, &source, &names.seed, &stem, &draws.name_suffix)?;
         let bundle = bundle(settings)?;
         let images = images(settings, bundle.as_deref())?;
-        let is_bundle = matches!(source, Source::Bundle(_));
+        let is_ready = matches!(source, Source::Bundle(_) | Source::Object(_));
         // A bundle is uploaded as it is; its package would be another image.
-        let packs = upload && set.publication.image_dir.is_some() && !is_bundle;
+        let packs = upload && set.publication.image_dir.is_some() && !is_ready;
         let publishes = packs || description.uploads && !upload;
         let mut build = Build::default()
             .run_id(run_id.clone())
@@ -213,9 +217,8 @@ impl Plan {
         build.guest = found(&source);
         let base = base_directory(settings)?;
         let (artifacts, installs) = (artifacts_name(&source, platform, settings)?, source.is_iso());
-        let (shape, provisional) =
-            (resume::shape(settings, &source)?, matches!(source, Source::Unread(_)));
-        let (disk, from_bundle) = source.on_this_machine();
+        let (shape, provisional) = (resume::shape(settings, &source)?, source.is_unread());
+        let (disk, from_bundle, object) = source.existing();
         Ok(Self {
             platform: platform.to_owned(),
             artifacts: base.join(artifacts),
@@ -227,6 +230,7 @@ impl Plan {
             draws: draws.clone(),
             earlier: None,
             from_bundle,
+            object,
             disk,
             package: package(description, settings),
             bundle,
@@ -240,6 +244,7 @@ impl Plan {
             installation,
             is_cloud: description.uploads,
             upload,
+            upload_only: upload && set.run.upload_only,
         })
     }
 
@@ -247,6 +252,8 @@ impl Plan {
     #[must_use]
     pub fn flow(&self) -> Flow {
         match (self.is_cloud, self.upload) {
+            (true, true) if self.object.is_some() => Flow::Register,
+            (true, true) if self.upload_only => Flow::Upload,
             (true, true) => Flow::Cloud,
             (true, false) => Flow::Package,
             (false, _) => Flow::Local,
@@ -303,6 +310,13 @@ fn virtual_size(
             disk_size::check_given(platform, path, *size, &description.disk)?;
             *size
         }
+        (None, Source::Object(object)) => {
+            let size = object.virtual_size();
+            if size > 0 {
+                disk_size::check_given(platform, Path::new(&object.id), size, &description.disk)?;
+            }
+            size
+        }
         (None, Source::Unread(_) | Source::Iso(_)) => 0,
     })
 }
@@ -357,30 +371,11 @@ fn machine(settings: &Resolved) -> MachinePlan {
     }
 }
 
-/// Returns the directory of files that are published on this machine: that of the bundle, or IMAGE_DIR.
-fn images(settings: &Resolved, bundle: Option<&Path>) -> Result<PathBuf> {
-    match bundle.and_then(Path::parent) {
-        Some(directory) => Ok(directory.to_owned()),
-        None => settings.absolute(settings.core().publication.images()),
-    }
-}
-
-/// Returns the path of the bundle that is written, absolute.
-fn bundle(settings: &Resolved) -> Result<Option<PathBuf>> {
-    let Some(path) = &settings.core().bundle.file else { return Ok(None) };
-    let path = settings.absolute(path)?;
-    // A trailing slash names a directory; a path of only `/` has no name.
-    if path.file_name().and_then(|name| name.to_str()).is_none() || path.is_dir() {
-        let text = format!("{}: `{}` is not the path of a file", keys::BUNDLE, path.display());
-        return Err(Error::new(Stage::Settings, text).hint("give the path of a new file"));
-    }
-    Ok(Some(path))
-}
-
 /// Returns what the builder of a bundle found on the disk; other disks are inspected later.
 fn found(source: &Source) -> Option<GuestFacts> {
     match source {
         Source::Bundle(bundle) => bundle.document().guest.as_ref().and_then(guest_facts),
+        Source::Object(object) => object.located.as_ref()?.guest.clone(),
         _ => None,
     }
 }
@@ -409,6 +404,7 @@ fn architecture(source: &Source, document: Option<&Document>) -> Architecture {
     let name = match (document, source) {
         (Some(document), _) => document.system.architecture.as_str(),
         (None, Source::Bundle(bundle)) => return bundle.document().register.architecture.clone(),
+        (None, Source::Object(object)) => return object.architecture(),
         (None, Source::Disk(disk)) => {
             disk.facts.architecture.map_or("x86_64", |found| found.name())
         }
@@ -421,6 +417,7 @@ fn boot_mode(source: &Source, document: Option<&Document>) -> BootMode {
     let name = match (document, source) {
         (Some(document), _) => document.system.boot_mode.as_str(),
         (None, Source::Bundle(bundle)) => return bundle.document().register.boot_mode.clone(),
+        (None, Source::Object(object)) => return object.boot_mode(),
         (None, Source::Disk(disk)) if disk.facts.is_uefi_only() => "uefi",
         (None, Source::Disk(_) | Source::Iso(_) | Source::Unread(_)) => "bios",
     };

@@ -20,5 +20,5 @@ pub(crate) use decide::base_directory;
 pub use decide::{Draws, Installation, MachinePlan, Plan};
 pub(crate) use guest::guest_facts;
 pub use image_name::{check_name, compose_name};
-pub use source::{Iso, Medium, Source, Unread};
+pub use source::{Iso, Medium, RemoteObject, Source, Unread};
 pub(crate) use space::{check as check_space, free_space, needs as space_needs};

@@ -14,7 +14,7 @@ use crate::{
     installers,
     settings::{
         Package, Resolved,
-        keys::{HYPERVISOR_IMAGE_NAME, IMAGE_DIR},
+        keys::{BUNDLE, HYPERVISOR_IMAGE_NAME, IMAGE_DIR},
     },
 };
 
@@ -31,6 +31,7 @@ pub(super) fn of_source(source: &Source, installed: Option<&Names>, platform: &s
             };
         }
         (Source::Disk(disk), None) => disk.stem(),
+        (Source::Object(object), None) => object.stem(),
         (Source::Unread(unread), None) => unread.stem.clone(),
         (Source::Iso(iso), None) => disk_stem(&iso.path),
     };
@@ -67,6 +68,26 @@ pub(super) fn package(description: &Description, settings: &Resolved) -> DiskSpe
         Package::None => package.bare(),
         Package::Archive => package.clone(),
     }
+}
+
+/// Returns the directory of files that are published on this machine: that of the bundle, or IMAGE_DIR.
+pub(super) fn images(settings: &Resolved, bundle: Option<&Path>) -> Result<PathBuf> {
+    match bundle.and_then(Path::parent) {
+        Some(directory) => Ok(directory.to_owned()),
+        None => settings.absolute(settings.core().publication.images()),
+    }
+}
+
+/// Returns the path of the bundle that is written, absolute.
+pub(super) fn bundle(settings: &Resolved) -> Result<Option<PathBuf>> {
+    let Some(path) = &settings.core().bundle.file else { return Ok(None) };
+    let path = settings.absolute(path)?;
+    // A trailing slash names a directory; a path of only `/` has no name.
+    if path.file_name().and_then(|name| name.to_str()).is_none() || path.is_dir() {
+        let text = format!("{}: `{}` is not the path of a file", BUNDLE, path.display());
+        return Err(Error::new(Stage::Settings, text).hint("give the path of a new file"));
+    }
+    Ok(Some(path))
 }
 
 fn disk_stem(path: &Path) -> String {
@@ -108,6 +129,7 @@ pub(super) fn artifacts_name(
         Source::Iso(iso) => (disk_stem(&iso.path), Some(iso.installer)),
         Source::Disk(disk) => (disk.stem(), None),
         Source::Bundle(bundle) => (disk_stem(bundle.path()), None),
+        Source::Object(object) => (object.stem(), None),
         Source::Unread(unread) if unread.is_iso => {
             (unread.stem.clone(), Some(installers::by_settings(settings)?))
         }

@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -39,6 +42,8 @@ pub struct RunHost {
     disk: Mutex<Source>,
     /// Where published files are until the release: texts name their final paths.
     translation: OnceLock<Translation>,
+    /// Whether the running step may record no resource.
+    owns_nothing: AtomicBool,
 }
 
 /// The disk that is built, and the images of it that were handed out.
@@ -72,7 +77,17 @@ impl RunHost {
             redactor,
             disk: Mutex::default(),
             translation: OnceLock::new(),
+            owns_nothing: AtomicBool::new(false),
         }
+    }
+
+    /// Runs a step that only looks something up: resources that it reports are refused, so that no undo removes what
+    /// the run did not make.
+    pub(crate) fn without_resources<T>(&self, step: impl FnOnce() -> T) -> T {
+        self.owns_nothing.store(true, Ordering::SeqCst);
+        let result = step();
+        self.owns_nothing.store(false, Ordering::SeqCst);
+        result
     }
 
     /// Sets how texts name the published files: they are in a staging directory, and texts name their final paths.
@@ -259,6 +274,12 @@ impl Host for RunHost {
             Event::ResourcePlanned { .. }
             | Event::ResourceCreated { .. }
             | Event::ResourceGone { .. } => {
+                if self.owns_nothing.load(Ordering::SeqCst) {
+                    return Err(Error::internal(
+                        "a step that looks something up reported a resource",
+                    )
+                    .with_hint("report it to the author of the provider"));
+                }
                 self.refuse_secrets(
                     "a resource",
                     &serde_json::to_value(&event).unwrap_or_default(),

@@ -18,5 +18,5 @@ pub use output_mode::OutputMode;
 pub(crate) use plain::harmless;
 pub use reporter::Reporter;
 pub(crate) use result::free_name;
-pub use result::{Failure, GuestEntry, ImageEntry, Leftover, Outcome, PluginEntry};
+pub use result::{Failure, GuestEntry, ImageEntry, Leftover, Outcome, PluginEntry, UploadedEntry};
 pub use result_file::ResultFile;

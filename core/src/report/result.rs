@@ -45,6 +45,29 @@ pub struct GuestEntry {
     pub findings: Vec<Finding>,
 }
 
+/// An uploaded object that is not registered yet. Its schema is `docs/schemas/uploaded-1.json`; what changes its meaning
+/// needs another version.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct UploadedEntry {
+    /// Version of this form.
+    pub version: u32,
+    /// The object as `build-image register` takes it.
+    pub id: String,
+    /// Its location, a URL.
+    pub location: String,
+    /// Its length, bytes.
+    pub length: u64,
+    /// Size the guest sees, bytes.
+    pub virtual_size: u64,
+    /// Its image format.
+    pub disk: String,
+}
+
+impl UploadedEntry {
+    /// The version that is written.
+    pub const VERSION: u32 = 1;
+}
+
 /// Why a build failed.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Failure {
@@ -119,6 +142,9 @@ pub struct Outcome {
     pub boot_test: Option<BootTested>,
     /// Bytes sent over the network.
     pub bytes_sent: u64,
+    /// The uploaded object, if the build ended with the upload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uploaded: Option<UploadedEntry>,
     /// Directory of published files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
@@ -148,7 +174,7 @@ pub struct Outcome {
 }
 
 /// Members of the document that a provider's member never replaces, also if they are absent.
-const MEMBERS: [&str; 24] = [
+const MEMBERS: [&str; 25] = [
     "bytes_sent",
     "boot_locations",
     "boot_test",
@@ -171,6 +197,7 @@ const MEMBERS: [&str; 24] = [
     "run_id",
     "start_time",
     "tool_version",
+    "uploaded",
     "uuid",
     "virtual_size",
 ];
@@ -273,6 +300,7 @@ mod tests {
             file: text.clone(),
             plugin: Some(PluginEntry::default()),
             log_file: text,
+            uploaded: Some(UploadedEntry::default()),
             error: Some(Failure::default()),
             leftovers: vec![Leftover::default()],
             ..Outcome::default()

@@ -28,6 +28,8 @@ groups! {
         disk_member: Option<String> = DISK_MEMBER,
         /// Requested size of the disk image, bytes.
         disk_size: Option<u64> = DISK_SIZE,
+        /// Identifier of the uploaded object that is registered.
+        object: Option<String> = FROM_OBJECT,
     }
 
     /// Checksums and keys that the source must match, and the key that signs published images.
@@ -104,6 +106,8 @@ groups! {
     run: Run {
         /// Whether the build stops before the upload.
         no_upload: bool = NO_UPLOAD,
+        /// Whether the build ends with the upload.
+        upload_only: bool = UPLOAD_ONLY,
         /// Whether the artifacts are kept.
         reuse: bool = REUSE,
         /// What becomes of a failed build.

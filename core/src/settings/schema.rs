@@ -90,6 +90,9 @@ settings![
     ]),
     CLOUD_IMAGE_NAME(BUILD, Text, "exact name of the image; composed when not set")
         .on_resume(OnResume::Fixed),
+    UPLOAD_ONLY(BUILD, Switch, "stop after the upload and keep the uploaded object; build-image upload sets it")
+        .prefixed_only()
+        .on_resume(OnResume::Fixed),
     NO_UPLOAD(BUILD, Switch, "stop when the disk image is published in IMAGE_DIR")
         .on_resume(OnResume::Fixed),
     REUSE(BUILD, Switch, "keep the artifacts when the build is done"),
@@ -125,6 +128,9 @@ settings![
     .prefixed_only()
     .on_resume(OnResume::Fixed),
     FROM_BUNDLE(SOURCE, Path, "bundle to publish, instead of making an image; build-image publish sets it")
+        .prefixed_only()
+        .on_resume(OnResume::Fixed),
+    FROM_OBJECT(SOURCE, Text, "uploaded object to register, instead of making an image; build-image register sets it")
         .prefixed_only()
         .on_resume(OnResume::Fixed),
     BUNDLE_KEYS(

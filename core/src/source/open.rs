@@ -24,9 +24,9 @@ use crate::{
     bundle::{Bundle, Policy},
     error::{Error, Result, Stage},
     installers::{self, refused},
-    plan::{self, Medium, Source},
+    plan::{self, Medium, RemoteObject, Source},
     report::Reporter,
-    settings::{AppliesTo, Resolved, STDIN, core_rows, keys, unused},
+    settings::{AppliesTo, Key, Resolved, STDIN, core_rows, keys, unused},
     signature::{Algorithm, Digests, FileDigest},
 };
 
@@ -78,26 +78,46 @@ pub(super) enum Named {
 pub(super) fn bundle(settings: &Resolved) -> Result<Option<Arc<Bundle>>> {
     let set = settings.core();
     let Some(path) = &set.bundle.published else { return Ok(None) };
-    let others = [
-        keys::ISO,
-        keys::DISK,
-        keys::DISK_SIZE,
-        keys::BUNDLE,
-        keys::NO_UPLOAD,
-        keys::BOOT_TEST,
-        keys::SBOM,
-    ];
+    refuse_others(settings, &OF_A_DISK, "a bundle is published as it is")?;
+    Bundle::open(path, &Policy::of(settings)?).map(|bundle| Some(Arc::new(bundle)))
+}
+
+/// Settings that an image which exists already contradicts.
+const OF_A_DISK: [Key; 7] = [
+    keys::ISO,
+    keys::DISK,
+    keys::DISK_SIZE,
+    keys::BUNDLE,
+    keys::NO_UPLOAD,
+    keys::BOOT_TEST,
+    keys::SBOM,
+];
+
+/// Returns the object that the settings name, if they name one.
+///
+/// # Errors
+/// When the settings name another source too, or request what needs the bytes of the image.
+pub(super) fn object(settings: &Resolved) -> Result<Option<RemoteObject>> {
+    let Some(id) = &settings.core().source.object else { return Ok(None) };
+    let more = [keys::FROM_BUNDLE, keys::UPLOAD_ONLY, keys::PROVENANCE_FILE];
+    let why = "an uploaded object is registered as it is, and its bytes are not read";
+    refuse_others(settings, &[&OF_A_DISK[..], &more].concat(), why)?;
+    Ok(Some(RemoteObject { id: id.clone(), located: None }))
+}
+
+/// Refuses settings that contradict a source.
+fn refuse_others(settings: &Resolved, others: &[Key], why: &str) -> Result<()> {
     for row in core_rows() {
         let contradicts = others.iter().any(|key| *key == row)
             || matches!(row.applies_to, AppliesTo::GivenDisk { .. });
         let value = settings.of(&row).filter(|value| value.json != serde_json::Value::Bool(false));
         if contradicts && value.is_some() {
             let key = row.key();
-            let text = format!("{key} is set, but a bundle is published as it is");
+            let text = format!("{key} is set, but {why}");
             return Err(Error::new(Stage::Settings, text).hint(format!("leave {key} out")));
         }
     }
-    Bundle::open(path, &Policy::of(settings)?).map(|bundle| Some(Arc::new(bundle)))
+    Ok(())
 }
 
 /// Returns the source that the settings name.

@@ -39,6 +39,9 @@ pub(crate) enum Remote {
 /// When none or two sources are named, or the named one is refused.
 pub(crate) fn peek(context: &SourceContext<'_>, remote: Remote) -> Result<Source> {
     let settings = context.settings;
+    if let Some(object) = open::object(settings)? {
+        return Ok(Source::Object(Box::new(object)));
+    }
     if let Some(bundle) = open::bundle(settings)? {
         return Ok(Source::Bundle(bundle));
     }

@@ -15,13 +15,14 @@ use super::{
 use crate::{
     Step, Steps,
     document::{
-        Action, Audience, Change, Inventory, InventoryRequest, ItemKind, ManageOutcome,
-        ManageRequest, Reference, Registered,
+        Action, Audience, Change, DiskRequest, Inventory, InventoryRequest, ItemKind,
+        LocateRequest, Located, ManageOutcome, ManageRequest, Purpose, Reference, Registered,
+        UploadRequest, Uploaded,
     },
 };
 
 /// The rows.
-pub(super) const CHECKS: [Check; 3] = [
+pub(super) const CHECKS: [Check; 4] = [
     check(
         "undeclared",
         "answers `unsupported` to steps that it does not declare",
@@ -40,6 +41,12 @@ pub(super) const CHECKS: [Check; 3] = [
         manage,
         "compare the image with what the action wants before you change it: `Managed::unchanged`; refuse an unknown image with `Managed::refused`, and an action that is not declared with `Error::unsupported`",
     ),
+    check(
+        "locate",
+        "finds an uploaded object as `upload` returned it, and records nothing",
+        locate,
+        "return `Uploaded::id` from `upload`, and from `locate` the same location and facts; answer `not_found` for an object that does not exist; report no resource in `locate`",
+    ),
 ];
 
 /// Observations of the `optional` probe.
@@ -54,6 +61,21 @@ pub(super) struct Optional {
     images: Vec<Reference>,
     listed: Option<Listed>,
     managed: Option<Vec<Act>>,
+    sought: Option<Sought>,
+}
+
+/// Calls of `locate` after an upload that is not registered.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Sought {
+    uploaded: Call,
+    /// Whether `upload` recorded a resource that stays after a success.
+    stays: bool,
+    /// Of the uploaded object.
+    found: Call,
+    /// Of an object that does not exist.
+    absent: Call,
+    /// Number of events that `locate` reported about resources.
+    recorded: usize,
 }
 
 /// Calls of `manage` with one action.
@@ -104,6 +126,10 @@ pub(super) fn probe(lab: &Lab<'_>) -> Optional {
 /// Runs a build, calls a declared step on its result, and removes it.
 fn build(lab: &Lab<'_>, host: &Arc<ProbeHost>, steps: &dyn Steps, step: Step, seen: &mut Optional) {
     let build = lab.build(&format!("optional-{}", step.name()));
+    if step == Step::Locate {
+        seen.sought = seek(lab, host, steps, &build);
+        return;
+    }
     let mut built = Built { reach: Reach::Whole, ..Built::default() };
     let complete = build::walk(lab, host, steps, &build, &mut built).is_some();
     let images = images(&built);
@@ -122,6 +148,40 @@ fn build(lab: &Lab<'_>, host: &Arc<ProbeHost>, steps: &dyn Steps, step: Step, se
     if !resources.is_empty() {
         build::discard(lab, host, steps, &build, &resources);
     }
+}
+
+/// Uploads an image that is not registered, looks for it, and removes it.
+fn seek(
+    lab: &Lab<'_>,
+    host: &Arc<ProbeHost>,
+    steps: &dyn Steps,
+    build: &crate::document::Build,
+) -> Option<Sought> {
+    let request = lab.check_of(build.clone(), true).purpose(Purpose::Upload);
+    lab.call(host, Step::Check.name(), || steps.check(&request)).1?;
+    let request = DiskRequest::new(build.clone(), lab.description().disk.spec.clone());
+    let disk = lab.call(host, Step::CreateDisk.name(), || steps.create_disk(&request)).1?;
+    let request = UploadRequest::new(build.clone(), disk).stays(true);
+    let (call, uploaded) = lab.call(host, Step::Upload.name(), || steps.upload(&request));
+    let resources = build::resources(host);
+    let stays = resources.iter().any(|resource| resource.deliverable);
+    let before = host.reports().events.len();
+    let locate = |id: &str| {
+        let request = LocateRequest::new(lab.build("optional-located"), id);
+        lab.call(host, Step::Locate.name(), || steps.locate(&request)).0
+    };
+    let id = uploaded.and_then(|uploaded| uploaded.id).unwrap_or_default();
+    let (found, absent) = (locate(&id), locate(&format!("{id}-conformance-absent")));
+    let events = host.reports().events;
+    let is_resource = |event: &crate::Event| {
+        use crate::Event::{ResourceCreated, ResourceGone, ResourcePlanned};
+        matches!(event, ResourcePlanned { .. } | ResourceCreated { .. } | ResourceGone { .. })
+    };
+    let recorded = events.iter().skip(before).filter(|(_, event)| is_resource(event)).count();
+    if !resources.is_empty() {
+        build::discard(lab, host, steps, build, &resources);
+    }
+    Some(Sought { uploaded: call, stays, found, absent, recorded })
 }
 
 /// Returns the images that `register` returned.
@@ -244,6 +304,38 @@ fn declared<T>(
             Err(Judgement::Skip("its second build failed, see `build`".to_owned()))
         }
     }
+}
+
+fn locate(evidence: &Evidence) -> Judgement {
+    settle(|| {
+        let (_, sought) = declared(evidence, Step::Locate, |seen| seen.sought.clone())?;
+        let Sought { uploaded, stays, found, absent, recorded } = &sought;
+        let mut problems: Vec<String> = [uploaded, found]
+            .into_iter()
+            .filter(|call| call.failure.is_some())
+            .map(Call::ending)
+            .collect();
+        let sent: Uploaded = serde_json::from_value(uploaded.answer.clone()).unwrap_or_default();
+        let there: Located = serde_json::from_value(found.answer.clone()).unwrap_or_default();
+        if sent.id.is_none() {
+            problems.push("`upload` returned no `id`".to_owned());
+        }
+        let expected = Uploaded { bytes_sent: 0, ..sent };
+        if problems.is_empty() && there.uploaded != expected {
+            problems.push(format!("`locate` found {:?}, not {expected:?}", there.uploaded));
+        }
+        if !["not_found", "config"].iter().any(|kind| absent.is(kind)) {
+            let ending = absent.ending();
+            problems.push(format!("an object that does not exist: {ending}; expected `not_found`"));
+        }
+        if *recorded > 0 {
+            problems.push(format!("`locate` reported {recorded} events about resources"));
+        }
+        if !stays {
+            problems.push("an upload that is to stay has no resource that stays".to_owned());
+        }
+        Ok(Judgement::unless(&problems, format!("{} bytes", there.length)))
+    })
 }
 
 fn inventory(evidence: &Evidence) -> Judgement {

@@ -2,6 +2,7 @@
 //! meaning never changes: this is how the contract grows without breaking existing plugins and hosts.
 
 mod inventory;
+mod locate;
 mod manage;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use serde_json::Value;
 
 pub use self::{
     inventory::{Audience, Inventory, InventoryRequest, Item, ItemKind, ItemState, Reference},
+    locate::{LocateRequest, Located, Purpose},
     manage::{Action, Change, ManageOutcome, ManageRequest, Managed},
 };
 use crate::{Architecture, BootMode, Disk, DiskSpec, MachineNeeds, Resource};
@@ -107,6 +109,9 @@ pub struct CheckRequest {
     /// to create. A finding states what a build would create. When false, a build follows.
     #[serde(rename = "look_only")]
     pub dry_run: bool,
+    /// What the run will do in the cloud; absent = it uploads and registers. Since 1.1.
+    #[serde(skip_serializing_if = "Purpose::is_build")]
+    pub purpose: Purpose,
 }
 
 /// How serious a finding is.
@@ -227,6 +232,10 @@ pub struct UploadRequest {
     pub build: Build,
     /// The disk that `create_disk` returned.
     pub disk: Disk,
+    /// Whether the uploaded object belongs to the user once the run succeeds, because the run does not register it.
+    /// Its resource is then a deliverable. Only for providers with the capability `upload.only`. Since 1.1.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stays: bool,
 }
 
 /// Answer of [`crate::Provider::upload`].
@@ -237,6 +246,9 @@ pub struct UploadRequest {
 pub struct Uploaded {
     /// Location of the uploaded image: URL or path.
     pub location: String,
+    /// The object as [`crate::Provider::locate`] takes it; absent = it cannot be registered by another run. Since 1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// Bytes sent over the network, retries included; 0 when nothing had to be sent.
     pub bytes_sent: u64,
     /// What `register` needs to know, in the provider's own terms. No secrets.

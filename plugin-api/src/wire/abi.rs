@@ -88,6 +88,10 @@ pub trait ProviderAbi: Send + Sync + 'static {
     fn manage(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
         missing(request)
     }
+    /// Since 1.1.
+    fn locate(&self, request: RStr<'_>) -> RResult<RString, FfiError> {
+        missing(request)
+    }
 }
 
 /// The answer of a method that the plugin was built without.

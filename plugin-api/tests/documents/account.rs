@@ -6,15 +6,15 @@ use build_image_plugin_api::{
     Error, ErrorKind,
     document::{
         Action, Audience, Finding, Inventory, InventoryRequest, Item, ItemKind, ItemState,
-        ManageOutcome, ManageRequest, Managed, Reference,
+        LocateRequest, Located, ManageOutcome, ManageRequest, Managed, Reference,
     },
 };
 
-use super::{Document, document, image, resource};
+use super::{Document, build, document, image, resource, uploaded};
 
 /// Returns the documents of the optional steps.
 pub(super) fn documents() -> Vec<Document> {
-    [inventory(), manage()].into_iter().flatten().collect()
+    [inventory(), manage(), locate()].into_iter().flatten().collect()
 }
 
 fn tags() -> BTreeMap<String, String> {
@@ -67,6 +67,19 @@ fn inventory() -> Vec<Document> {
         .next("m-1")
         .findings([finding]);
     vec![document("inventory_request", &request), document("inventory", &inventory)]
+}
+
+fn locate() -> Vec<Document> {
+    let build = build();
+    let guest = build.guest.clone().unwrap_or_default();
+    let located = Located::new(uploaded().bytes_sent(0))
+        .length(4096)
+        .virtual_size(1 << 30)
+        .architecture(build.architecture.clone())
+        .boot_mode(build.boot_mode.clone())
+        .guest(guest);
+    let request = LocateRequest::new(build, "acme://images/web");
+    vec![document("locate_request", &request), document("located", &located)]
 }
 
 fn manage() -> Vec<Document> {

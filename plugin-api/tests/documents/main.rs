@@ -15,7 +15,7 @@ use build_image_plugin_api::{
     Setting, SettingKind, Status, TagRules,
     document::{
         Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest, Discarded, DiskRequest,
-        Finding, GuestFacts, HostFacts, Image, RegisterRequest, Registered, Remaining,
+        Finding, GuestFacts, HostFacts, Image, Purpose, RegisterRequest, Registered, Remaining,
         UploadRequest, Uploaded,
     },
     wire::Details,
@@ -213,7 +213,11 @@ fn of_the_beginning() -> Vec<Document> {
         document("description", &description()),
         document(
             "check_request",
-            &CheckRequest::new(build()).host(host).online(true).dry_run(true),
+            &CheckRequest::new(build())
+                .host(host)
+                .online(true)
+                .dry_run(true)
+                .purpose(Purpose::Upload),
         ),
         document(
             "check_report",
@@ -235,13 +239,20 @@ fn image() -> Image {
     Image::new("m-1", "web").region("eu-1")
 }
 
+fn facts() -> [(&'static str, Value); 1] {
+    [("key", json!({"a": [1]}))]
+}
+
+fn uploaded() -> Uploaded {
+    let uploaded = Uploaded::new("https://example.com/web").id("acme://images/web");
+    uploaded.bytes_sent(4096).facts(facts())
+}
+
 fn of_the_upload() -> Vec<Document> {
-    let facts = || [("key", json!({"a": [1]}))];
-    let uploaded = Uploaded::new("https://example.com/web").bytes_sent(4096).facts(facts());
     vec![
-        document("upload_request", &UploadRequest::new(build(), disk())),
-        document("uploaded", &uploaded),
-        document("register_request", &RegisterRequest::new(build(), uploaded)),
+        document("upload_request", &UploadRequest::new(build(), disk()).stays(true)),
+        document("uploaded", &uploaded()),
+        document("register_request", &RegisterRequest::new(build(), uploaded())),
         document("registered", &Registered::default().images([image()]).facts(facts())),
     ]
 }

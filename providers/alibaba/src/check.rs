@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Result,
-    document::{Build, CheckReport, CheckRequest, Finding, Severity},
+    document::{Build, CheckReport, CheckRequest, Finding, Purpose, Severity},
     retry::Policy,
 };
 
@@ -19,6 +19,7 @@ use crate::{
     delta, disk, expected, guest,
     image::Image,
     import::{import_parameters, machine_problem, too_late, working_name},
+    marks::is_import_of,
     names,
     nearby::nearby,
     role,
@@ -60,8 +61,13 @@ pub(crate) fn check(
         let late = too_late(config, &place, &request.build, started);
         report.findings.extend(late.iter().map(|error| Finding::error("settings", error)));
     }
-    let found = online(&cloud, config, &place, request, &before);
-    report.findings.extend(context.block_on(async { Ok(found.await) })?);
+    let found = async {
+        Ok(match request.purpose {
+            Purpose::Upload => online_upload(&cloud, config, &place, &request.build).await,
+            _ => online(&cloud, config, &place, request, &before).await,
+        })
+    };
+    report.findings.extend(context.block_on(found)?);
     report.findings.extend(same_account(context, credentials, request.dry_run)?);
     Ok(report)
 }
@@ -91,8 +97,8 @@ fn same_account(
 fn expected_of(config: &Config, request: &CheckRequest) -> CheckReport {
     let mut report = CheckReport::default()
         .disk(config.disk.clone())
-        .creates(expected::resources(config, &request.build))
-        .permissions(expected::rights(config));
+        .creates(expected::resources(config, &request.build, request.purpose))
+        .permissions(expected::rights(config, request.purpose));
     report.bytes_per_second = config.upload.rate;
     report
 }
@@ -106,8 +112,14 @@ struct Before {
 fn offline(config: &Config, request: &CheckRequest) -> Vec<Finding> {
     let build = &request.build;
     let mut findings = Vec::new();
-    findings.extend(disk::finding(&config.disk, &request.host));
-    findings.extend(delta::offline(config));
+    if request.purpose != Purpose::Register {
+        findings.extend(disk::finding(&config.disk, &request.host));
+        findings.extend(delta::offline(config));
+    }
+    if request.purpose == Purpose::Upload {
+        // What follows is about the image.
+        return findings;
+    }
     if let Some(error) = machine_problem(config, build) {
         findings.push(Finding::error("boot mode", &error));
     }
@@ -128,6 +140,29 @@ fn offline(config: &Config, request: &CheckRequest) -> Vec<Finding> {
     }
     findings
         .extend(names::tag_problems(&build.tags).iter().map(|error| Finding::error("tags", error)));
+    findings
+}
+
+/// Checks what an upload needs that is not registered: an account that may only write objects passes.
+async fn online_upload(
+    cloud: &Cloud,
+    config: &Config,
+    place: &Place,
+    build: &Build,
+) -> Vec<Finding> {
+    let key = key(config, build);
+    let (identity, bucket) = tokio::join!(
+        within(credentials(cloud, config), |late| unknown_identity(&late)),
+        within(check_bucket::look(cloud, place, &key), |late| vec![Finding::error(
+            "bucket", &late
+        )]),
+    );
+    let keys_refused = identity.kind == Some(ErrorKind::Auth);
+    let follows = |finding: &Finding| keys_refused && finding.kind == Some(ErrorKind::Auth);
+    let mut findings = vec![identity];
+    findings.extend(check_plain::findings(place));
+    findings.extend(bucket.into_iter().filter(|finding| !follows(finding)));
+    findings.extend(clock(cloud));
     findings
 }
 
@@ -254,7 +289,7 @@ async fn image_name(
     let is_ours = |image: &Image| {
         ours.is_some_and(|state| {
             state.image_id.as_deref() == Some(image.image_id.as_str())
-                || image.comes_from(&state.bucket, &state.key)
+                || is_import_of(image, (&state.bucket, &state.key), &state.run)
         })
     };
     Some(match found.iter().find(|image| !is_ours(image)) {

@@ -1,7 +1,10 @@
 //! Lists what a build will create and the permissions it needs, before anything is done and without any
 //! request.
 
-use build_image_plugin_api::{Resource, document::Build};
+use build_image_plugin_api::{
+    Resource,
+    document::{Build, Purpose},
+};
 
 use crate::{
     config::{Config, Place},
@@ -59,14 +62,22 @@ fn shares(config: &Config) -> bool {
     !config.share.is_empty() || !config.unshare.is_empty() || config.replace
 }
 
-/// The permissions that a build with these settings needs.
-pub(crate) fn rights(config: &Config) -> Vec<String> {
-    let needed = RIGHTS.iter().filter(|(_, when)| when(config));
+/// Permissions on objects that a run needs which only registers one.
+const READING: [&str; 2] = ["oss:GetBucketInfo", "oss:GetObject"];
+
+/// The permissions that a run with these settings needs.
+pub(crate) fn rights(config: &Config, purpose: Purpose) -> Vec<String> {
+    let is_needed = |action: &str| match purpose {
+        Purpose::Upload => action.starts_with("oss:"),
+        Purpose::Register => !action.starts_with("oss:") || READING.contains(&action),
+        _ => true,
+    };
+    let needed = RIGHTS.iter().filter(|(action, when)| when(config) && is_needed(action));
     needed.map(|(action, _)| (*action).to_owned()).collect()
 }
 
-/// The resources that a build will create; empty without a bucket and a region.
-pub(crate) fn resources(config: &Config, build: &Build) -> Vec<Resource> {
+/// The resources that a run will create; empty without a bucket and a region.
+pub(crate) fn resources(config: &Config, build: &Build, purpose: Purpose) -> Vec<Resource> {
     let Ok(Place { bucket, region, .. }) = config.place() else { return Vec::new() };
     let (bucket, region) = (&bucket, &region);
     let key = names::object_key(&config.prefix, &build.run_id, "", config.disk.format);
@@ -78,10 +89,16 @@ pub(crate) fn resources(config: &Config, build: &Build) -> Vec<Resource> {
             .with("part_size", plan.part_size.to_string())
             .with("parts", format!("at most {}", plan.count()));
     }
-    let mut all = vec![upload, object];
-    if config.keep_object && delta::Options::is_used(config) {
-        let manifest = delta::manifest_key(config, build, &key);
-        all.push(in_bucket(OBJECT, bucket, &manifest, region).as_deliverable());
+    let mut all = Vec::new();
+    if purpose != Purpose::Register {
+        all.extend([upload, object]);
+        if config.keep_object && delta::Options::is_used(config) {
+            let manifest = delta::manifest_key(config, build, &key);
+            all.push(in_bucket(OBJECT, bucket, &manifest, region).as_deliverable());
+        }
+    }
+    if purpose == Purpose::Upload {
+        return all;
     }
     let name = working_name(config, build);
     let others = config.copy_regions.iter().filter(|other| *other != region);
@@ -122,7 +139,7 @@ mod tests {
         }
         let listed = policy.matches("\"oss:").count() + policy.matches("\"ecs:").count();
         assert_eq!(listed, RIGHTS.iter().filter(|(action, _)| !action.starts_with("ram:")).count());
-        let count = |more: &[(&str, Value)]| rights(&config(more)).len();
+        let count = |more: &[(&str, Value)]| rights(&config(more), Purpose::Build).len();
         let least = count(&[]);
         for (key, value, more) in [
             ("ALIBABA_IMAGE_COPY_REGIONS", json!(["cn-beijing"]), 2),
@@ -133,13 +150,21 @@ mod tests {
         ] {
             assert_eq!(count(&[(key, value)]), least + more, "{key}");
         }
+        let of = |purpose| rights(&config(&[]), purpose);
+        let (upload, register) = (of(Purpose::Upload), of(Purpose::Register));
+        assert!(upload.iter().all(|right| right.starts_with("oss:")), "{upload:?}");
+        let on_objects: Vec<&String> =
+            register.iter().filter(|right| right.starts_with("oss:")).collect();
+        assert_eq!(on_objects, READING.iter().collect::<Vec<_>>());
+        assert_eq!(upload.len() + register.len(), least + READING.len());
     }
 
     #[test]
     fn every_resource_of_a_build_is_named() {
         let build = Build::default().run_id("r-1").image_name("web").virtual_size(64 << 20);
         let copies = ("ALIBABA_IMAGE_COPY_REGIONS", json!(["cn-beijing", "cn-hangzhou"]));
-        let all = resources(&config(std::slice::from_ref(&copies)), &build);
+        let of = |purpose| resources(&config(std::slice::from_ref(&copies)), &build, purpose);
+        let all = of(Purpose::Build);
         let labels: Vec<String> = all.iter().map(Resource::label).collect();
         assert_eq!(labels[0], "multipart_upload `demo/build-image-r-1.qcow2`");
         assert_eq!(all[0].attributes["parts"], "at most 5");
@@ -149,10 +174,13 @@ mod tests {
         );
         let kept: Vec<bool> = all.iter().map(|resource| resource.deliverable).collect();
         assert_eq!(kept, [false, false, true, true, true, true]);
-        assert!(
-            resources(&config(&[("ALIBABA_KEEP_OSS_OBJECT", json!(true))]), &build)[1].deliverable
-        );
+        assert_eq!(of(Purpose::Register), all[2..]);
+        let upload = of(Purpose::Upload);
+        assert_eq!(upload.len(), 2);
+        assert!(upload[1].deliverable && upload[1].is(&all[1]));
+        let keeps = config(&[("ALIBABA_KEEP_OSS_OBJECT", json!(true))]);
+        assert!(resources(&keeps, &build, Purpose::Build)[1].deliverable);
         let nowhere = Config::read(&Settings::default()).unwrap();
-        assert!(resources(&nowhere, &build).is_empty());
+        assert!(resources(&nowhere, &build, Purpose::Build).is_empty());
     }
 }

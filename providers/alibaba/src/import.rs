@@ -70,8 +70,9 @@ pub(crate) fn known_state(
 /// When the facts of the upload are incomplete.
 pub(crate) fn fresh_state(
     context: &Context,
+    config: &Config,
     place: &Place,
-    name: String,
+    build: &Build,
     uploaded: &Uploaded,
 ) -> Result<ImportState> {
     let missing_error = |name: &str| {
@@ -84,7 +85,8 @@ pub(crate) fn fresh_state(
         fact.as_u64().or(text).ok_or_else(|| missing_error(name))
     };
     Ok(ImportState {
-        name,
+        name: working_name(config, build),
+        run: build.run_id.clone(),
         region: place.region.clone(),
         bucket: place.bucket.clone(),
         key: fact("object")?.as_str().ok_or_else(|| missing_error("object"))?.to_owned(),
@@ -178,11 +180,11 @@ async fn import_once(cloud: &Cloud, call: &Parameters) -> Result<Imported, Failu
     })
 }
 
-/// An image with our name that was imported from our object is ours: the answer to the call that started the
-/// import was lost.
+/// An image with our name that this run imported: the answer to the call that started the import was lost.
 async fn adopt(cloud: &Cloud, state: &ImportState, refused: Failure) -> Result<String> {
     let found = cloud.ecs.images_named(&state.name, &CALL).await?;
-    let ours = found.into_iter().find(|image| image.comes_from(&state.bucket, &state.key));
+    let object = (state.bucket.as_str(), state.key.as_str());
+    let ours = found.into_iter().find(|image| marks::is_import_of(image, object, &state.run));
     ours.map(|image| image.image_id).ok_or(*refused.error)
 }
 

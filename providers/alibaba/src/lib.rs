@@ -34,6 +34,7 @@ mod import;
 mod inventory;
 mod listing;
 mod live;
+mod locate;
 mod manage;
 mod marks;
 mod meter;
@@ -41,6 +42,7 @@ mod monitor;
 mod multipart;
 mod names;
 mod nearby;
+mod object_disk;
 mod options;
 mod oss;
 mod oss_answer;
@@ -73,8 +75,8 @@ use build_image_plugin_api::{
     Context, Description, Disk, Provider, Result, Settings,
     document::{
         CheckReport, CheckRequest, DiscardRequest, Discarded, DiskRequest, Inventory,
-        InventoryRequest, ManageOutcome, ManageRequest, RegisterRequest, Registered, UploadRequest,
-        Uploaded,
+        InventoryRequest, LocateRequest, Located, ManageOutcome, ManageRequest, Purpose,
+        RegisterRequest, Registered, UploadRequest, Uploaded,
     },
 };
 
@@ -108,7 +110,9 @@ impl Provider for Alibaba {
     }
 
     fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
-        check::check(context, &self.config, &self.credentials, request)
+        let mut config = self.config.clone();
+        config.keep_object |= request.purpose == Purpose::Upload;
+        check::check(context, &config, &self.credentials, request)
     }
 
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
@@ -121,7 +125,9 @@ impl Provider for Alibaba {
     }
 
     fn upload(&self, context: &Context, request: &UploadRequest) -> Result<Uploaded> {
-        upload::upload(context, &self.config, &self.credentials, request)
+        let mut config = self.config.clone();
+        config.keep_object |= request.stays;
+        upload::upload(context, &config, &self.credentials, request)
     }
 
     fn register(&self, context: &Context, request: &RegisterRequest) -> Result<Registered> {
@@ -134,6 +140,10 @@ impl Provider for Alibaba {
 
     fn inventory(&self, context: &Context, request: &InventoryRequest) -> Result<Inventory> {
         inventory::inventory(context, &self.config, &self.credentials, request)
+    }
+
+    fn locate(&self, context: &Context, request: &LocateRequest) -> Result<Located> {
+        locate::locate(context, &self.config, &self.credentials, request)
     }
 
     fn manage(&self, context: &Context, request: &ManageRequest) -> Result<ManageOutcome> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use build_image_plugin_api::document::Reference;
 
-use crate::tagging::MARK;
+use crate::{image::Image, tagging::MARK};
 
 /// What the keys of all marks begin with, and the names of objects.
 pub(crate) const PREFIX: &str = "build-image-";
@@ -26,6 +26,8 @@ pub(crate) const REPLACEMENT: &str = "build-image-replacement";
 pub(crate) const OBJECT_RUN: &str = "x-oss-meta-build-image-run";
 /// Metadata of an object: `yes` when the build was to keep it.
 pub(crate) const OBJECT_KEPT: &str = "x-oss-meta-build-image-kept";
+/// Metadata of an object: the format of its disk and what was found on it, for the run that registers it.
+pub(crate) const OBJECT_DISK: &str = "x-oss-meta-build-image-content";
 /// Number of marks of a new image; users cannot set these tags.
 pub(crate) const COUNT: usize = 2;
 /// End of [`COPY_OF`] while the copy is made.
@@ -79,6 +81,15 @@ pub(crate) fn is_key_of(prefix: &str, key: &str, run_id: &str) -> bool {
     rest.is_some_and(|rest| rest.starts_with(['-', '.']) && !rest.contains('/'))
 }
 
+/// Whether a run imported an image from an object: the image has the run's mark or, before the marks are there, the object
+/// belongs to the run. An object that was uploaded by another run may have become images of several. Runs of earlier
+/// versions, which are not known here, imported only objects of their own.
+pub(crate) fn is_import_of(image: &Image, (bucket, key): (&str, &str), run_id: &str) -> bool {
+    let is_own = || key.contains(&format!("{PREFIX}{run_id}"));
+    let is_marked = || image.tag(MARK).map_or_else(is_own, |tag| tag == run_id);
+    image.comes_from(bucket, key) && (run_id.is_empty() || is_marked())
+}
+
 /// The run of an object's key: an identifier in the form of the host, `20261122-073000-kqzxyw`, in a name that this
 /// provider gives.
 pub(crate) fn run_of_key<'a>(prefix: &str, key: &'a str) -> Option<&'a str> {
@@ -128,6 +139,37 @@ mod tests {
         }
         assert!(is_key_of("", "build-image-run-1-web.raw", "run-1"));
         assert!(!is_key_of("", "build-image-run-12.raw", "run-1"));
+    }
+
+    #[test]
+    fn an_image_of_an_object_belongs_to_the_run_that_imported_it() {
+        let image = |tag: Option<&str>| -> Image {
+            let tags: Vec<_> = tag
+                .iter()
+                .map(|tag| serde_json::json!({"TagKey": MARK, "TagValue": tag}))
+                .collect();
+            let disk = serde_json::json!({"ImportOSSBucket": "b", "ImportOSSObject": "build-image-r-1.raw"});
+            let image = serde_json::json!({"Tags": {"Tag": tags},
+                "DiskDeviceMappings": {"DiskDeviceMapping": [disk]}});
+            serde_json::from_value(image).unwrap()
+        };
+        let key = "build-image-r-1.raw";
+        for (tag, object, run, expected) in [
+            (Some("r-1"), ("b", key), "r-1", true),
+            (None, ("b", key), "r-1", true),
+            (None, ("b", key), "r-2", false),
+            (Some("r-2"), ("b", key), "r-2", true),
+            (Some("r-2"), ("b", key), "r-1", false),
+            (Some("r-1"), ("c", key), "r-1", false),
+            (Some("r-1"), ("b", "other"), "r-1", false),
+            (Some("r-1"), ("b", key), "", true),
+        ] {
+            assert_eq!(
+                is_import_of(&image(tag), object, run),
+                expected,
+                "{tag:?} {object:?} {run}"
+            );
+        }
     }
 
     #[test]

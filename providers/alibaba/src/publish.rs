@@ -17,8 +17,9 @@ use crate::{
     credentials::Credentials,
     finish::{Finished, Requested, finish},
     image,
-    import::{clear_failed, fresh_state, known_state, start, working_name},
+    import::{clear_failed, fresh_state, known_state, start},
     live,
+    locate::config_of,
     monitor::{Deadline, Waiter},
     nearby::nearby,
     snapshots::noted,
@@ -36,6 +37,7 @@ pub(crate) fn register(
     credentials: &Arc<Credentials>,
     request: &RegisterRequest,
 ) -> Result<Registered> {
+    let config = &config_of(config, &request.uploaded);
     let fact = |name: &str| {
         request.uploaded.facts.get(name).and_then(Value::as_str).ok_or_else(|| {
             Error::internal(format!("the upload left no `{name}`")).with_hint("upload again")
@@ -51,8 +53,7 @@ pub(crate) fn register(
         deadline: &deadline,
         progress: 0,
     };
-    let name = working_name(config, build);
-    let fresh = fresh_state(context, &place, name, &request.uploaded)?;
+    let fresh = fresh_state(context, config, &place, build, &request.uploaded)?;
     let mut state = known_state(context, config, credentials, build, fresh)?;
     if state.failed {
         clear_failed(context, &cloud, &mut state)?;

@@ -35,7 +35,7 @@ const PASSING: [&str; 4] = [
 ];
 
 /// Removes the image with everything that belongs to it. Without an id, only an image with this name is
-/// touched that was imported from this run's object, or that has this run's mark. Its snapshots are recorded
+/// touched that this run imported, or that has this run's mark. Its snapshots are recorded
 /// first: after the image's removal, no other record of them would exist.
 pub(crate) async fn remove_image(
     journal: &Context,
@@ -86,7 +86,7 @@ pub(crate) async fn find_image(
     let ours = |image: &Image| match (attribute("object"), attribute("run")) {
         ("", "") => false,
         ("", run) => image.is_tagged(MARK, run),
-        (object, _) => image.comes_from(bucket, object),
+        (object, run) => marks::is_import_of(image, (bucket, object), run),
     };
     Ok(found.into_iter().find(ours))
 }

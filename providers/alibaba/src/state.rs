@@ -160,6 +160,9 @@ pub(crate) struct ImportState {
     /// CRC-64 and size of the object that is imported; absent in journals of earlier versions.
     #[serde(default)]
     pub(crate) content: Option<(u64, u64)>,
+    /// The run; absent in journals of earlier versions, which imported only objects of their own.
+    #[serde(default)]
+    pub(crate) run: String,
     /// The account and the cloud of the import.
     #[serde(default)]
     pub(crate) owner: Owner,
@@ -173,7 +176,8 @@ impl ImportState {
         resource.id.clone_from(&self.image_id);
         resource = self.owner.of_region(resource);
         resource = resource.with("bucket", &self.bucket).with("object", &self.key);
-        for (name, value) in [("task_id", &self.task_id), (SINCE, &self.since)] {
+        let run = Some(self.run.clone()).filter(|run| !run.is_empty());
+        for (name, value) in [("task_id", &self.task_id), (SINCE, &self.since), ("run", &run)] {
             if let Some(value) = value {
                 resource = resource.with(name, value);
             }

@@ -2,21 +2,15 @@
 //! that a later attempt of the same run finds the upload and sends only the missing parts. Nothing is aborted
 //! on failure: that would prevent resuming; `discard` removes what the host does not keep.
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use build_image_plugin_api::{
-    Context, Error, ErrorKind, Result,
-    document::{UploadRequest, Uploaded},
-    retry::{Failure, retry},
-};
-use serde_json::Value;
+use std::sync::Arc;
 
 use crate::{
     client::CALL,
     config::Config,
     credentials::Credentials,
     delta::{Copying, Keeper, Prepared, prepare},
-    marks::{OBJECT_KEPT, OBJECT_RUN},
+    locate,
+    marks::{OBJECT_DISK, OBJECT_KEPT, OBJECT_RUN},
     meter::Meter,
     multipart::ListedPart,
     nearby::nearby,
@@ -28,6 +22,11 @@ use crate::{
     stale,
     state::{UPLOAD, UploadState},
     transfer::{Transfer, Transferred, part_policy},
+};
+use build_image_plugin_api::{
+    Context, Error, ErrorKind, Result,
+    document::{UploadRequest, Uploaded},
+    retry::{Failure, retry},
 };
 
 /// Number of times an upload that vanished is started again.
@@ -243,6 +242,7 @@ impl Upload<'_> {
             ("content-type".to_owned(), "application/octet-stream".to_owned()),
             (OBJECT_RUN.to_owned(), plain(&self.request.build.run_id)),
             (OBJECT_KEPT.to_owned(), kept.to_owned()),
+            (OBJECT_DISK.to_owned(), locate::mark_of(self.request)),
             ("x-oss-meta-build-image-disk".to_owned(), plain(&self.request.disk.identity)),
             ("x-oss-meta-build-image-version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ];
@@ -372,15 +372,12 @@ impl Upload<'_> {
 
     fn answer(&self, bytes_sent: u64) -> Uploaded {
         let state = &self.state;
-        let mut facts: BTreeMap<String, Value> = [
-            ("bucket", state.bucket.clone()),
-            ("region", state.region.clone()),
-            ("object", state.key.clone()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .into();
-        facts.insert("size".to_owned(), self.size().into());
-        facts.insert("crc64".to_owned(), state.crc.unwrap_or_default().to_string().into());
-        Uploaded::new(self.oss.object_url(&state.key)).bytes_sent(bytes_sent).facts(facts)
+        let place = (state.bucket.as_str(), state.region.as_str());
+        let (crc, format) = (state.crc.unwrap_or_default(), self.request.disk.spec.format);
+        let facts = locate::facts(place, &state.key, self.size(), crc, format);
+        Uploaded::new(self.oss.object_url(&state.key))
+            .id(locate::id_of(&state.bucket, &state.key))
+            .bytes_sent(bytes_sent)
+            .facts(facts)
     }
 }

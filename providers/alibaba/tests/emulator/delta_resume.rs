@@ -78,7 +78,7 @@ fn a_run_that_is_resumed_with_another_disk_uploads_that_disk() {
     bench.holds(second.upload(), &other);
     // So does a complete run whose object another program has changed.
     let key = second.upload().unwrap().facts["object"].as_str().unwrap().to_owned();
-    write(&bench.emulator, &key, b"other");
+    write(&bench.emulator, &key, &[], b"other");
     let third = bench.resumed(&second, other.clone(), &[]);
     bench.holds(third.upload(), &other);
     bench.forget_requests();

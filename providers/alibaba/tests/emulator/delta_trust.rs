@@ -87,7 +87,7 @@ fn a_base_that_is_replaced_or_deleted_during_the_upload_is_not_used_any_more() {
             let upload = scope.spawn(|| run.upload());
             assert!(bench.emulator.wait_for_fault(Duration::from_secs(60)));
             if replaced {
-                write(&bench.emulator, &base, &noise(LENGTH, 9));
+                write(&bench.emulator, &base, &[], &noise(LENGTH, 9));
             } else {
                 delete(&bench.emulator, &base);
             }
@@ -148,7 +148,7 @@ fn a_manifest_that_lies_never_makes_a_wrong_object() {
         let wrong = disk_with(|disk| [5, 32].iter().for_each(|block| disk[block * BLOCK] ^= 1));
         let key = bench.manifests().remove(0);
         let forged = lie(&get(&bench.emulator, &key), &disk(), &wrong, 5);
-        write(&bench.emulator, &key, &forged);
+        write(&bench.emulator, &key, &[], &forged);
         bench.forget_requests();
         bench.set_faults(&hidden);
         let run = bench.run(wrong.clone(), &[]);
@@ -211,7 +211,7 @@ fn a_manifest_that_is_not_one_is_not_used() {
         ("of a huge disk", other("size", json!(u64::MAX))),
         ("without digests", other("block_sha256", json!(""))),
     ] {
-        write(&bench.emulator, &key, &text);
+        write(&bench.emulator, &key, &[], &text);
         bench.forget_requests();
         let run = bench.run(disk(), &[]);
         let uploaded = bench.holds(run.upload(), &disk());
@@ -222,7 +222,7 @@ fn a_manifest_that_is_not_one_is_not_used() {
             delete(&bench.emulator, left);
         }
     }
-    write(&bench.emulator, &key, &good);
+    write(&bench.emulator, &key, &[], &good);
     bench.forget_requests();
     bench.holds(bench.run(disk(), &[]).upload(), &disk());
     assert_eq!(bench.sent(), 0);

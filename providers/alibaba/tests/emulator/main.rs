@@ -17,6 +17,7 @@ mod growing;
 mod harness;
 mod interrupted;
 mod inventory;
+mod locate;
 mod manage;
 mod oss;
 mod preflight;

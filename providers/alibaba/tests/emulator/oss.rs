@@ -43,30 +43,23 @@ fn call(
 }
 
 /// One call on bucket `demo`; returns the status.
-fn oss(
-    emulator: &Running,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &'static str,
-) -> u16 {
-    call(emulator, method, path, headers, body.as_bytes()).0
+fn oss(emulator: &Running, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> u16 {
+    call(emulator, method, path, headers, body).0
 }
 
 /// Writes an object with metadata.
 pub(crate) fn put(emulator: &Running, key: &str, metadata: &[(&str, &str)]) {
-    let status = oss(emulator, "PUT", key, metadata, "content");
-    assert_eq!(status, 200, "{key}");
+    write(emulator, key, metadata, b"content");
 }
 
-/// Writes an object with this content.
-pub(crate) fn write(emulator: &Running, key: &str, content: &[u8]) {
-    assert_eq!(call(emulator, "PUT", key, &[], content).0, 200, "{key}");
+/// Writes an object with metadata and content.
+pub(crate) fn write(emulator: &Running, key: &str, metadata: &[(&str, &str)], content: &[u8]) {
+    assert_eq!(oss(emulator, "PUT", key, metadata, content), 200, "{key}");
 }
 
 /// Deletes an object.
 pub(crate) fn delete(emulator: &Running, key: &str) {
-    assert_eq!(oss(emulator, "DELETE", key, &[], ""), 204, "{key}");
+    assert_eq!(oss(emulator, "DELETE", key, &[], b""), 204, "{key}");
 }
 
 /// The content of an object.
@@ -87,5 +80,5 @@ pub(crate) fn keys(emulator: &Running) -> Vec<String> {
 
 /// Begins an upload.
 pub(crate) fn begin_upload(emulator: &Running, key: &str) {
-    assert_eq!(oss(emulator, "POST", &format!("{key}?uploads"), &[], ""), 200, "{key}");
+    assert_eq!(oss(emulator, "POST", &format!("{key}?uploads"), &[], b""), 200, "{key}");
 }

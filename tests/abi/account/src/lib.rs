@@ -11,8 +11,8 @@ use build_image_plugin_api::{
     SettingKind, Settings, TagRules,
     document::{
         Action, Change, CheckReport, CheckRequest, DiscardRequest, Discarded, Finding, Image,
-        Inventory, InventoryRequest, Item, ManageOutcome, ManageRequest, Managed, RegisterRequest,
-        Registered, UploadRequest, Uploaded,
+        Inventory, InventoryRequest, Item, LocateRequest, Located, ManageOutcome, ManageRequest,
+        Managed, RegisterRequest, Registered, UploadRequest, Uploaded,
     },
     export_provider,
 };
@@ -55,6 +55,8 @@ impl Provider for Account {
             .tags(TagRules::default())
             .uploads(true)
             .capabilities([
+                "upload.only",
+                "locate",
                 "inventory",
                 "manage.share",
                 "manage.unshare",
@@ -89,7 +91,7 @@ impl Provider for Account {
         let mut file = self.store.create_data(HOME, &id)?;
         context.created(&resource(&id, HOME).with_id(&id))?;
         let bytes_sent = context.copy_disk(&request.disk, &mut file)?;
-        Ok(Uploaded::new(id).bytes_sent(bytes_sent))
+        Ok(Uploaded::new(id.clone()).id(id).bytes_sent(bytes_sent))
     }
 
     fn register(&self, context: &Context, request: &RegisterRequest) -> Result<Registered> {
@@ -137,6 +139,22 @@ impl Provider for Account {
             _ => {}
         }
         Ok(found)
+    }
+
+    fn locate(&self, context: &Context, request: &LocateRequest) -> Result<Located> {
+        let id = &request.id;
+        let found = self.store.data(HOME, id)?.map(|(length, _)| length);
+        let found = if self.fault == "finds-everything" { found.or(Some(0)) } else { found };
+        let length = found.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("there is no image `{id}` in `{HOME}`"))
+                .with_hint("use the identifier that `build-image upload` printed")
+        })?;
+        if self.fault == "owns-what-it-finds" {
+            context.created(&resource(id, HOME).with_id(id))?;
+        }
+        let uploaded = Uploaded::new(id.clone());
+        let uploaded = if self.fault == "forgets-the-id" { uploaded } else { uploaded.id(id) };
+        Ok(Located::new(uploaded).length(length))
     }
 
     fn manage(&self, context: &Context, request: &ManageRequest) -> Result<ManageOutcome> {
