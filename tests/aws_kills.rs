@@ -185,3 +185,25 @@ fn an_interrupted_replacement_registers_the_old_image_again() {
         assert_eq!(after[name], before[name], "{name}");
     }
 }
+
+/// Ctrl-C ends the wait for an answer, but not the request: it may be served when the undo has begun.
+#[test]
+fn a_deregistration_that_is_served_late_is_undone() {
+    let Some(server) = Aws::shared() else { return };
+    let account = server.account(&json!({}));
+    account.control("POST", "images", json!({"name": "replaced", "tags": {"of": "others"}}));
+    let sandbox = sandbox(&account, &[("AWS_IF_EXISTS", "replace")]);
+    let mut command = sandbox.command(&[&BUILD[..], &["--cloud-image-name", "replaced"]].concat());
+    // The first one is a dry run.
+    account.rules(&json!([{"operation": "DeregisterImage", "nth": 2, "until": "DescribeImages"}]));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    until("the request", || account.struck() == [1] || child.try_wait().unwrap().is_some());
+    let id = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    let run = Run::of(&child.wait_with_output().unwrap(), None);
+    account.rules(&json!([]));
+    assert_eq!(run.code, 130, "{}", run.stderr);
+    account.has_only(1);
+    let image = account.owned("images").remove(0);
+    assert_eq!((&image["name"], &image["tags"]["of"]), (&json!("replaced"), &json!("others")));
+}

@@ -76,8 +76,11 @@ impl Front {
     }
 }
 
-/// Whether a tag's value is drawn or counted for each build: a time, or hexadecimal digits.
+/// Whether a tag's value is drawn or counted for each build: a time, or hexadecimal digits. The id of a run, which may
+/// look like both, is not.
 pub(super) fn is_drawn(value: &str) -> bool {
-    value.len() >= 8
+    let lengths: Vec<usize> = value.split('-').map(str::len).collect();
+    lengths != [8, 6, 6]
+        && value.len() >= 8
         && value.chars().all(|letter| letter.is_ascii_hexdigit() || "-:TZ".contains(letter))
 }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long a request whose answer was not awaited may take to create something.
-const LATE: Duration = Duration::from_millis(500);
+pub(crate) const LATE: Duration = Duration::from_millis(500);
 /// The user waits, but remaining resources cost money.
 pub(crate) const POLICY: Policy = Policy::new(
     4,

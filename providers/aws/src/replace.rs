@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     client::CALL,
+    discard::LATE,
     ec2::{Ec2, Parameters, pairs, tag_specifications},
     image::Image,
     marks::{self, MARK},
@@ -29,6 +30,8 @@ use crate::{
     state::{DEREGISTERED, REPLACED},
 };
 
+/// Number of looks at an image whose deregistration may still be served.
+const LOOKS: u32 = 4;
 /// Attribute with the document of the old image.
 const DOCUMENT: &str = "image";
 /// Attribute with the id of the old image.
@@ -110,7 +113,9 @@ impl Swap<'_> {
         }
         for image in old {
             self.claim(image).await;
-            if let Err(failure) = self.ec2.deregister(&image.image_id, &CALL).await {
+            // Dropped by Ctrl-C, the request could be served after the undo has seen the image.
+            let call = self.ec2.deregister(&image.image_id, &CALL);
+            if let Err(failure) = self.context.until_answered(call).await {
                 self.restore(records).await;
                 return Err(failure.into());
             }
@@ -203,7 +208,7 @@ pub(crate) async fn register_again(
             .caused_by(&error)
     })?;
     let id = &old.image.image_id;
-    if ec2.image(id, policy).await?.is_some() {
+    if stays(ec2, id, policy).await? {
         return Ok(());
     }
     let name = &old.image.name;
@@ -245,6 +250,17 @@ pub(crate) async fn register_again(
     // The image counts more than the line about it.
     let _ = context.milestone(text);
     Ok(())
+}
+
+/// Whether an image is there, also after requests to deregister it whose answers were not awaited.
+async fn stays(ec2: &Ec2, id: &str, policy: &Policy) -> Result<bool> {
+    for _ in 0..LOOKS {
+        if ec2.image(id, policy).await?.is_none() {
+            return Ok(false);
+        }
+        tokio::time::sleep(LATE).await;
+    }
+    Ok(ec2.image(id, policy).await?.is_some())
 }
 
 /// Deletes a snapshot of a replaced image, unless another image uses it.

@@ -99,7 +99,7 @@ class Front:
             answer = Answer(500, {"Content-Type": "text/plain"}, text.encode())
         record["status"] = answer.status
         if account is not None:
-            account.requests.append(record)
+            account.served(record)
         return answer
 
     def mismatch(self, account, record, text):
@@ -123,7 +123,10 @@ class Front:
             struck = [rule for rule in account.rules if rule.strikes(service, operation, scope.region, scope.key)]
             if any(rule.members.get("expire") for rule in struck):
                 account.expired.add(scope.key)
-        before = next((rule for rule in struck if not rule.members.get("after") and not rule.members.get("expire")), None)
+        for rule in struck:
+            if "until" in rule.members:
+                account.wait_for_another(rule.members["until"])
+        before = next((rule for rule in struck if not {"after", "expire", "until"} & rule.members.keys()), None)
         if before is not None:
             raise before.error(service, protocol)
         owner = sign.owner(account.id, scope, headers, service, protocol)

@@ -84,11 +84,11 @@ class Snapshot:
 
 
 class Rule:
-    """An error that a test wants for some requests."""
+    """An error that a test wants for some requests, or a delay."""
 
     def __init__(self, members):
         self.members, self.selected, self.struck = members, 0, 0
-        unknown = set(members) - {"service", "operation", "region", "nth", "count", "code", "message", "status", "cause", "after", "key", "reason", "expire"}
+        unknown = set(members) - {"service", "operation", "region", "nth", "count", "code", "message", "status", "cause", "after", "key", "reason", "expire", "until"}
         if unknown:
             raise ValueError(f"unknown members of a rule: {sorted(unknown)}")
 
@@ -124,6 +124,19 @@ class Account:
         self.rules, self.requests, self.mismatches, self.expired = [], [], [], set()
         # Keys of encryption by region; when uploads in parts began.
         self.keys, self.initiated = {}, {}
+        self.answered = threading.Condition()
+
+    def served(self, record):
+        """Records a request that was answered."""
+        with self.answered:
+            self.requests.append(record)
+            self.answered.notify_all()
+
+    def wait_for_another(self, operation):
+        """Waits until a later request of an operation is answered; 30 seconds at most."""
+        with self.answered:
+            before = len(self.requests)
+            self.answered.wait_for(lambda: any(one["operation"] == operation for one in self.requests[before:]), 30)
 
     def once(self, kind, token, parameters, refused):
         """The result of an earlier request with a token; other parameters are refused."""
