@@ -161,7 +161,7 @@ fn stretches(ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
     for &(offset, length) in ranges {
         match joined.last_mut() {
             Some(last) if last.0 + last.1 == offset && last.1 + length <= STRETCH => {
-                last.1 += length
+                last.1 += length;
             }
             _ => joined.push((offset, length)),
         }
