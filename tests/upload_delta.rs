@@ -172,7 +172,9 @@ fn try_line(when: &str, line: u64, expected: (u64, u64)) -> Option<&'static str>
         return Some("removed");
     }
     match unfinished {
-        Some(run) => bench.run(&["resume", run["id"].as_str().unwrap()]).succeeded(),
+        Some(run) => {
+            bench.run(&["resume", run["id"].as_str().unwrap()]).succeeded();
+        }
         None => {
             bench.run(&["gc", "--yes"]).succeeded();
             if bench.sandbox.emulator.as_ref().unwrap().status()["images"] != 2 {

@@ -160,6 +160,30 @@ mod tests {
     }
 
     #[test]
+    fn a_kept_raw_disk_has_a_manifest_and_needs_the_right_to_look_for_earlier_ones() {
+        let build = Build::default().run_id("r-1").image_name("web").virtual_size(64 << 20);
+        let raw = ("ALIBABA_DISK_FORMAT", json!("raw"));
+        let kept = ("ALIBABA_KEEP_OSS_OBJECT", json!(true));
+        let base = ("ALIBABA_UPLOAD_DELTA_BASE", json!("old.raw"));
+        let off = ("ALIBABA_UPLOAD_DELTA", json!("off"));
+        for (settings, lists, writes) in [
+            (vec![raw.clone()], false, false),
+            (vec![kept.clone()], false, false),
+            (vec![base.clone()], false, false),
+            (vec![raw.clone(), kept.clone()], true, true),
+            (vec![raw.clone(), base], true, false),
+            (vec![raw, kept, off], false, false),
+        ] {
+            let config = config(&settings);
+            let all = resources(&config, &build);
+            let manifest = all.iter().find(|resource| resource.name.contains(".raw.parts-"));
+            assert_eq!(manifest.is_some_and(|manifest| manifest.deliverable), writes);
+            let listed = rights(&config).iter().any(|right| right == "oss:ListObjects");
+            assert_eq!(listed, lists, "{settings:?}");
+        }
+    }
+
+    #[test]
     fn every_resource_of_a_build_is_named() {
         let build = Build::default().run_id("r-1").image_name("web").virtual_size(64 << 20);
         let copies = ("ALIBABA_IMAGE_COPY_REGIONS", json!(["cn-beijing", "cn-hangzhou"]));

@@ -1,5 +1,5 @@
 //! Computes SHA-256 and CRC-64 of the disk by blocks, while it is read. The table has at most [`MOST_BLOCKS`] rows of
-//! 41 bytes for a new disk, twice as many for one that takes over the blocks of an earlier object.
+//! 48 bytes for a new disk, twice as many for one that takes over the blocks of an earlier object.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 

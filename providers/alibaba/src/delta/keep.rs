@@ -7,7 +7,7 @@ use build_image_plugin_api::{
 };
 use bytes::Bytes;
 
-use super::{ManifestState, Options, base::manifest_key, manifest, prepare::read_missing};
+use super::{ManifestState, Options, earlier::manifest_key, manifest, prepare::read_missing};
 use crate::{
     client::CALL,
     config::Config,

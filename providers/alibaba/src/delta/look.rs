@@ -5,7 +5,7 @@ use build_image_plugin_api::{
     document::{Build, Finding},
 };
 
-use super::{Options, base, settings::BASE};
+use super::{Options, earlier, settings::BASE};
 use crate::{config::Config, oss::Oss};
 
 const SUBJECT: &str = "delta upload";
@@ -31,7 +31,7 @@ pub(crate) async fn look(oss: &Oss, config: &Config, build: &Build) -> Option<Fi
         return None;
     }
     let named = config.delta.base.as_deref();
-    let found = match base::candidates(oss, config, build).await {
+    let found = match earlier::candidates(oss, config, build).await {
         Ok(found) => found,
         Err(failure) => {
             let message = format!("earlier disks cannot be looked for: {}", failure.error);

@@ -1,5 +1,5 @@
-//! Reads and writes the manifest of an object: the SHA-256 and CRC-64 of each of its blocks, in JSON. A manifest is
-//! someone else's text until its checksums lead to that of the object, which the service computed.
+//! Reads and writes the manifest of an object: the SHA-256 and CRC-64 of each of its blocks, in JSON. It is untrusted
+//! input until its checksums lead to that of the object, which the service computed.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};

@@ -5,13 +5,13 @@
 //! a manifest is trusted: the CRC-64 that the service computed decides about every copied part and about the whole
 //! object; what differs is sent.
 //!
-//! Reading order: `base` (which earlier object) → `manifest`, `blocks` (what it has) → `layout` (which parts) → `prepare`
+//! Reading order: `earlier` (which earlier object) → `manifest`, `blocks` (what it has) → `layout` (which parts) → `prepare`
 //! → `copying` (during the upload) → `keep` (the new manifest) → `calls`.
 
-mod base;
 mod blocks;
 mod calls;
 mod copying;
+mod earlier;
 mod keep;
 mod layout;
 mod look;
@@ -23,9 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use self::manifest::Described;
 pub(crate) use self::{
-    base::manifest_key,
     blocks::{Blocks, RangeDigest},
     copying::Copying,
+    earlier::manifest_key,
     keep::Keeper,
     layout::{Piece, Range, divide},
     look::{look, offline},

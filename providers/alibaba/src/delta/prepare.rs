@@ -6,9 +6,9 @@ use build_image_plugin_api::{Context, Error, ErrorKind, Result, document::Upload
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    Base, DeltaState, Options, base,
-    base::Found,
+    Base, DeltaState, Options,
     blocks::{Blocks, block_size, is_usable},
+    earlier::{self, Found},
     settings::BASE,
 };
 use crate::{config::Config, oss::Oss, parts::Plan, reader::Reader, state::UploadState};
@@ -82,7 +82,7 @@ async fn find(
     oss: &Oss,
 ) -> Result<Option<Found>> {
     let named = config.delta.base.as_deref();
-    let listed = match base::candidates(oss, config, &request.build).await {
+    let listed = match earlier::candidates(oss, config, &request.build).await {
         Ok(listed) => listed,
         Err(failure) => {
             let text = format!("earlier disks cannot be looked for: {}", failure.error);
@@ -93,7 +93,7 @@ async fn find(
     };
     let mut why = "it has no manifest beside it".to_owned();
     for candidate in &listed {
-        let read = base::read(oss, candidate).await;
+        let read = earlier::read(oss, candidate).await;
         let reason = match read {
             Ok(Ok(found)) => return Ok(Some(found)),
             Ok(Err(reason)) => reason,
@@ -161,7 +161,7 @@ fn stretches(ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
     for &(offset, length) in ranges {
         match joined.last_mut() {
             Some(last) if last.0 + last.1 == offset && last.1 + length <= STRETCH => {
-                last.1 += length
+                last.1 += length;
             }
             _ => joined.push((offset, length)),
         }

@@ -8,9 +8,9 @@ use build_image_plugin_api::{
 use serde_json::json;
 
 use crate::{
-    delta_bench::{Bench, LARGE, disk, disk_with, in_five_runs, noise, warnings},
+    delta_bench::{Bench, LARGE, LENGTH, disk, disk_with, in_five_runs, noise, warnings},
     harness::{calls, count},
-    oss::{delete, get, keys},
+    oss::{delete, keys},
 };
 
 /// Changes 1 % of the disk in pages of 4 KiB that are scattered over it.

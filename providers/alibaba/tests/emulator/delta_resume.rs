@@ -1,6 +1,6 @@
 //! Tests delta uploads that are interrupted and resumed, and those that run at the same time.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     delta_bench::{BLOCK, Bench, disk_with, in_five_runs},

@@ -29,7 +29,8 @@ pub(super) async fn copy(
     let number = multipart::part_number(head)?;
     let (runs, length) = open(context, head, bucket)?;
     let place = multipart::reserve(context, head, (bucket, key), number, length)?;
-    let received = fill(&place, runs).await.map_err(|error| OssError::internal(&error))?;
+    let has_md5 = !context.config.fast_etags;
+    let received = fill(&place, runs, has_md5).await.map_err(|error| OssError::internal(&error))?;
     let part = multipart::enter(context, &place, &received)?;
     let etag = format!("\"{}\"", part.etag);
     let mut xml = Xml::new("CopyPartResult");
@@ -50,8 +51,9 @@ fn open(context: &Context<'_>, head: &Head, bucket: &str) -> Result<(Vec<FileRun
     Ok((object::runs(context, &source, (first, length))?, length))
 }
 
-async fn fill(place: &Place<'_>, runs: Vec<FileRun>) -> io::Result<Received> {
-    let (mut crc, mut md5) = (Crc::new(CrcAlgorithm::Crc64Xz), Md5::new());
+async fn fill(place: &Place<'_>, runs: Vec<FileRun>, has_md5: bool) -> io::Result<Received> {
+    let mut crc = Crc::new(CrcAlgorithm::Crc64Xz);
+    let mut md5 = has_md5.then(Md5::new);
     let mut length = 0;
     let mut buffer = vec![0; usize::try_from(STEP).expect("a step fits in memory")];
     for mut run in runs {
@@ -60,7 +62,9 @@ async fn fill(place: &Place<'_>, runs: Vec<FileRun>) -> io::Result<Received> {
             let data = &mut buffer[..usize::try_from(step).expect("a step fits in memory")];
             run.file.read_exact_at(data, run.offset)?;
             crc.update(data);
-            md5.update(&*data);
+            if let Some(md5) = &mut md5 {
+                md5.update(&*data);
+            }
             place.file.write_all_at(data, place.offset + length)?;
             run.offset += step;
             run.length -= step;
@@ -68,5 +72,6 @@ async fn fill(place: &Place<'_>, runs: Vec<FileRun>) -> io::Result<Received> {
             tokio::task::yield_now().await;
         }
     }
-    Ok(Received { length, crc64: crc.finalize(), md5: Some(md5.finalize().into()) })
+    let md5 = md5.map(|md5| md5.finalize().into());
+    Ok(Received { length, crc64: crc.finalize(), md5 })
 }
