@@ -126,7 +126,7 @@ fn a_cloud_provider_keeps_the_contract_without_and_with_a_cloud() {
     let file = plugin("alibaba");
     let file = file.to_str().unwrap();
     let (code, dry) = report(&sandbox, &[file], &[]);
-    let cloudy = [&["build", "stub"][..], &STUBS, &["inventory", "manage"]].concat();
+    let cloudy = [&["build", "stub"][..], &STUBS, &["inventory", "manage", "locate"]].concat();
     conforms(&dry, &cloudy);
     assert_eq!(code, 0);
     let inventory = inventory(&sandbox);

@@ -147,7 +147,7 @@ fn an_interrupted_or_refused_registration_leaves_its_object_and_no_image() {
 
 #[test]
 fn an_interrupted_upload_leaves_nothing() {
-    for point in ["int:3", "term:6", "int:upload", "int:attest", "full:9"] {
+    for point in ["int:3", "term:6", "int:upload", "int:14", "full:9"] {
         let bench = Bench::new();
         let mut command = bench.sandbox.command(&UPLOAD);
         let run = Run::of(&command.env("BUILD_IMAGE_FAILPOINT", point).output().unwrap(), None);
