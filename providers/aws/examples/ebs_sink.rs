@@ -172,7 +172,8 @@ fn reply(status: &str, kind: &str, text: &str) -> String {
 /// Sends blocks without reading a disk, computing a digest, or signing.
 fn push(address: &str, blocks: u64, lanes: u64) -> Result<(), Failure> {
     std::thread::scope(|scope| {
-        let lane = |lane: u64| move || send(address, (lane..blocks).step_by(usize::try_from(lanes)?));
+        let lane =
+            |lane: u64| move || send(address, (lane..blocks).step_by(usize::try_from(lanes)?));
         let lanes: Vec<_> = (0..lanes).map(|number| scope.spawn(lane(number))).collect();
         lanes.into_iter().try_for_each(|lane| lane.join().map_err(|_| "a lane panicked")?)
     })
