@@ -161,8 +161,11 @@ fn objects_of_builds_are_listed_in_all_regions_and_removed_and_no_others() {
         (home(json!({"created_before": created})), vec![]),
         (home(json!({"created_since": created})), vec![&*id]),
         (json!({"run_id": "no-such-run"}), vec![]),
-        (json!({"items": [{"id": stranger}]}), vec![stranger]),
-        (json!({"items": [{"id": "../../x"}, {"id": "ami-0"}]}), vec![]),
+        (json!({"items": [{"kind": "image", "id": stranger}]}), vec![stranger]),
+        (
+            json!({"items": [{"kind": "image", "id": "../../x"}, {"kind": "task", "id": "ami-0"}]}),
+            vec![],
+        ),
     ] {
         assert_eq!(ids(&host.items(&filter)), expected, "{filter}");
     }
@@ -263,7 +266,8 @@ fn an_action_changes_its_image_once_and_nothing_in_a_dry_run() {
     }
     let disabled = account.call("ec2", "DisableImage", &json!({"ImageId": id}), HOME);
     assert_eq!(disabled["Return"], true);
-    let item = |id: &str| host.items(&json!({"items": [{"id": id}]})).pop().unwrap();
+    let item =
+        |id: &str| host.items(&json!({"items": [{"kind": "image", "id": id}]})).pop().unwrap();
     assert_eq!(item(&id)["state"], "disabled");
     assert_eq!(host.change(&image, &json!({"type": "restore"}), false)[0]["change"], "done");
     assert_eq!(item(&id)["state"], "available");
@@ -457,6 +461,6 @@ fn a_copy_that_was_killed_is_finished_by_the_same_call() {
     let results = host.change(&from, &again, false);
     assert_eq!(results[0]["copy"]["id"], json!(id), "{results:#?}");
     let third = results[1]["copy"]["id"].clone();
-    let third = host.items(&json!({"items": [{"id": third}]})).pop().unwrap();
+    let third = host.items(&json!({"items": [{"kind": "image", "id": third}]})).pop().unwrap();
     assert_eq!((&third["copied_from"], &third["run_id"]), (&image, &json!("manage-1")));
 }

@@ -117,7 +117,8 @@ impl Manager<'_> {
 
     /// Opens EC2 in the region of an image.
     fn ec2_of(&self, reference: &Reference) -> Result<Ec2> {
-        if reference.kind != ItemKind::Image {
+        // A reference without a kind is that of an image.
+        if !matches!(reference.kind, ItemKind::Image | ItemKind::Other) {
             return Err(Error::config(format!("`{}` is not an image", reference.id))
                 .with_hint("name images; other resources are removed with gc"));
         }
