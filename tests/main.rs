@@ -10,6 +10,7 @@
 mod harness;
 mod images;
 mod images_alibaba;
+mod images_same;
 
 mod abi_versions;
 mod account_alibaba;

@@ -10,6 +10,7 @@
 //! changed.rs  changed settings of a run that is resumed
 //! boot.rs     boots the image before it is sent
 //! bundle.rs   writes a bundle; verifies and publishes one
+//! same.rs     finds images of the account that were made from the same disk
 //! reuse.rs    decides whether the disk of an earlier build is used again
 //! ```
 
@@ -24,6 +25,7 @@ mod provenance;
 mod publish;
 mod release;
 mod reuse;
+mod same;
 mod sbom;
 mod state;
 mod steps;

@@ -119,6 +119,9 @@ pub struct Outcome {
     pub boot_test: Option<BootTested>,
     /// Bytes sent over the network.
     pub bytes_sent: u64,
+    /// Whether nothing was uploaded because the account had the image already.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
     /// Directory of published files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
@@ -148,7 +151,7 @@ pub struct Outcome {
 }
 
 /// Members of the document that a provider's member never replaces, also if they are absent.
-const MEMBERS: [&str; 24] = [
+const MEMBERS: [&str; 25] = [
     "bytes_sent",
     "boot_locations",
     "boot_test",
@@ -169,6 +172,7 @@ const MEMBERS: [&str; 24] = [
     "plugin",
     "result",
     "run_id",
+    "skipped",
     "start_time",
     "tool_version",
     "uuid",

@@ -15,7 +15,7 @@ use build_image_plugin_api::{
     Setting, SettingKind, Status, TagRules,
     document::{
         Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest, Discarded, DiskRequest,
-        Finding, GuestFacts, HostFacts, Image, RegisterRequest, Registered, Remaining,
+        Finding, GuestFacts, HostFacts, Image, Reference, RegisterRequest, Registered, Remaining,
         UploadRequest, Uploaded,
     },
     wire::Details,
@@ -213,7 +213,11 @@ fn of_the_beginning() -> Vec<Document> {
         document("description", &description()),
         document(
             "check_request",
-            &CheckRequest::new(build()).host(host).online(true).dry_run(true),
+            &CheckRequest::new(build())
+                .host(host)
+                .online(true)
+                .dry_run(true)
+                .same([Reference::image("m-1").in_region("eu-1")]),
         ),
         document(
             "check_report",
@@ -223,7 +227,8 @@ fn of_the_beginning() -> Vec<Document> {
                 .creates([resource()])
                 .permissions(["images:Create"])
                 .bytes_per_second(1 << 20)
-                .machines(machines()),
+                .machines(machines())
+                .same(Registered::default().images([image()]).facts([("key", json!({"a": [1]}))])),
         ),
         document("disk_request", &DiskRequest::new(build(), spec()).for_image_dir(true)),
         document("disk_spec", &spec()),
@@ -241,7 +246,10 @@ fn of_the_upload() -> Vec<Document> {
     vec![
         document("upload_request", &UploadRequest::new(build(), disk())),
         document("uploaded", &uploaded),
-        document("register_request", &RegisterRequest::new(build(), uploaded)),
+        document(
+            "register_request",
+            &RegisterRequest::new(build(), uploaded).disk_digest("sha256:9f86d081884c7d65"),
+        ),
         document("registered", &Registered::default().images([image()]).facts(facts())),
     ]
 }

@@ -54,6 +54,7 @@ mod refusal;
 mod removal;
 mod replace;
 mod role;
+mod same;
 mod settings;
 mod sharing;
 mod sign;
@@ -107,6 +108,9 @@ impl Provider for Alibaba {
     }
 
     fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        if !request.same.is_empty() {
+            return same::compare(context, &self.config, &self.credentials, request);
+        }
         check::check(context, &self.config, &self.credentials, request)
     }
 
