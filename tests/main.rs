@@ -11,6 +11,7 @@ mod harness;
 mod images;
 mod images_alibaba;
 mod images_aws;
+mod images_same;
 
 mod abi_versions;
 mod account_alibaba;

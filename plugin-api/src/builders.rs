@@ -124,12 +124,14 @@ builders! {
     HostFacts { text version, list disks: DiskSpec }
     CheckRequest {
         value host: HostFacts, value online: bool, value dry_run: bool, value purpose: Purpose,
+        list same: Reference,
     }
     Finding { maybe_text hint, texts causes }
     CheckReport {
         list findings: Finding, maybe disk: DiskSpec, list creates: Resource, texts permissions,
-        maybe bytes_per_second: u64, maybe machines: MachineNeeds,
+        maybe bytes_per_second: u64, maybe machines: MachineNeeds, maybe same: Registered,
     }
+    RegisterRequest { maybe_text disk_digest }
     DiskRequest { value for_image_dir: bool }
     UploadRequest { value stays: bool }
     Uploaded { maybe_text id, value bytes_sent: u64, map facts: Value }

@@ -100,26 +100,13 @@ impl<'a> Account<'a> {
     /// When the provider has no inventory, or cannot read the account.
     pub fn list(&self, request: &InventoryRequest) -> Result<Listing> {
         self.needs(INVENTORY, "list what is in an account")?;
-        let (mut found, mut request) = (Listing::default(), request.clone());
-        for _ in 0..MOST_PAGES {
-            self.interrupt.check()?;
-            let page = self.steps.inventory(&request);
-            let page = page.map_err(|error| self.error(INVENTORY, error))?;
-            let Inventory { items, regions, truncated, next, findings, .. } = page;
-            found.items.extend(items);
-            found.findings.extend(findings);
-            for region in regions {
-                if !found.regions.contains(&region) {
-                    found.regions.push(region);
-                }
-            }
-            match next {
-                Some(next) if Some(&next) != request.after.as_ref() => request.after = Some(next),
-                _ if truncated => return Err(self.too_many()),
-                _ => return Ok(found),
-            }
-        }
-        Err(self.too_many())
+        let lister = Lister {
+            name: &self.plugin.name,
+            host: &self.host,
+            steps: self.steps.as_ref(),
+            interrupt: &self.interrupt,
+        };
+        lister.list(request)
     }
 
     /// Changes images. An image without a result counts as refused.
@@ -160,9 +147,51 @@ impl<'a> Account<'a> {
     fn error(&self, step: &str, error: ProviderError) -> Error {
         Error::provider(&self.plugin.name, step, self.host.redactor().error(error))
     }
+}
+
+/// Asks a provider that declares `inventory` for all pages of its answer.
+pub(crate) struct Lister<'a> {
+    /// Name of the provider.
+    pub(crate) name: &'a str,
+    /// Redacts what it answers.
+    pub(crate) host: &'a RunHost,
+    /// The provider.
+    pub(crate) steps: &'a dyn Steps,
+    /// Cancels the listing.
+    pub(crate) interrupt: &'a Interrupt,
+}
+
+impl Lister<'_> {
+    /// Lists objects.
+    ///
+    /// # Errors
+    /// When the provider cannot read the account, and when the user cancels.
+    pub(crate) fn list(&self, request: &InventoryRequest) -> Result<Listing> {
+        let (mut found, mut request) = (Listing::default(), request.clone());
+        for _ in 0..MOST_PAGES {
+            self.interrupt.check()?;
+            let page = self.steps.inventory(&request).map_err(|error| {
+                Error::provider(self.name, INVENTORY, self.host.redactor().error(error))
+            })?;
+            let Inventory { items, regions, truncated, next, findings, .. } = page;
+            found.items.extend(items);
+            found.findings.extend(findings);
+            for region in regions {
+                if !found.regions.contains(&region) {
+                    found.regions.push(region);
+                }
+            }
+            match next {
+                Some(next) if Some(&next) != request.after.as_ref() => request.after = Some(next),
+                _ if truncated => return Err(self.too_many()),
+                _ => return Ok(found),
+            }
+        }
+        Err(self.too_many())
+    }
 
     fn too_many(&self) -> Error {
-        let text = format!("provider `{}` has more objects than it lists", self.plugin.name);
+        let text = format!("provider `{}` has more objects than it lists", self.name);
         Error::new(Stage::Provider(ErrorKind::Internal), text)
             .hint("narrow the list, for example by --region or --name")
     }

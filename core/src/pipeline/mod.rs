@@ -11,6 +11,7 @@
 //! boot.rs     boots the image before it is sent
 //! bundle.rs   writes a bundle; verifies and publishes one
 //! locate.rs   an uploaded object that is registered later, by another run
+//! same.rs     finds images of the account that were made from the same disk
 //! reuse.rs    decides whether the disk of an earlier build is used again
 //! ```
 
@@ -26,6 +27,7 @@ mod provenance;
 mod publish;
 mod release;
 mod reuse;
+mod same;
 mod sbom;
 mod state;
 mod steps;

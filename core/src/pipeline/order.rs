@@ -63,6 +63,8 @@ pub struct Pipeline<'a> {
     acted: bool,
     /// Failures after which the image stays.
     late: Vec<Error>,
+    /// Why the target refuses the image, unless the account has it already.
+    pub(super) refused: Option<Error>,
     /// The bill of materials, until it is staged.
     pub(super) bill: Option<String>,
 }
@@ -166,6 +168,7 @@ impl<'a> Pipeline<'a> {
             verified: None,
             acted: false,
             late: Vec::new(),
+            refused: None,
             bill: None,
         })
     }
@@ -229,10 +232,12 @@ impl<'a> Pipeline<'a> {
                 State::Fetched => self.fetch(outcome)?,
                 State::Installed => work.raw = Some(self.install(outcome)?),
                 State::Converted => self.convert(&mut work, outcome)?,
+                State::Uploaded if self.skips(&mut work, outcome)? => {}
                 State::Uploaded => {
                     self.upload(&mut work, outcome)?;
                     self.input_is_unchanged()?;
                 }
+                State::Registered if outcome.skipped => {}
                 State::Registered => self.register(&mut work, outcome)?,
                 State::Attested => self.attest(&mut work, outcome)?,
                 State::Planned | State::Released | State::Notified => {}

@@ -40,15 +40,18 @@ impl Pipeline<'_> {
     /// # Errors
     /// When the provider cannot run its checks.
     pub fn ask(&self, online: bool, dry_run: bool) -> Result<CheckReport> {
-        let request = CheckRequest::new(self.plan.build.clone())
-            .host(
-                HostFacts::default()
-                    .version(env!("CARGO_PKG_VERSION").to_owned())
-                    .disks(RunHost::disks()),
-            )
-            .online(online)
-            .dry_run(dry_run)
-            .purpose(self.plan.flow().purpose());
+        self.can_skip()?;
+        let request =
+            CheckRequest::new(self.plan.build.clone()).purpose(self.plan.flow().purpose());
+        self.ask_for(request.online(online).dry_run(dry_run))
+    }
+
+    /// Sends a request to check with the facts of this host.
+    pub(super) fn ask_for(&self, request: CheckRequest) -> Result<CheckReport> {
+        let host = HostFacts::default()
+            .version(env!("CARGO_PKG_VERSION").to_owned())
+            .disks(RunHost::disks());
+        let request = request.host(host);
         let mut report = self
             .steps
             .check(&request)
@@ -83,8 +86,14 @@ impl Pipeline<'_> {
                 tracing::info!("{text}");
             }
         }
+        self.refused = None;
         if !errors.is_empty() {
-            return Err(self.findings_error(errors));
+            let waits = self.may_skip_despite(&errors);
+            let error = self.findings_error(errors);
+            if !waits {
+                return Err(error);
+            }
+            self.refused = Some(error);
         }
         self.check_bundle(&report)?;
         self.can_make(report.disk.as_ref().unwrap_or(&self.plan.spec))?;
@@ -245,7 +254,8 @@ impl Pipeline<'_> {
             (State::Uploaded.step(), if self.plan.upload { "sending" } else { "writing" });
         self.begin(step, &format!("{verb} {}", bytes(outcome.image_length)))?;
         let over = AtomicBool::new(false);
-        let made = self.host.made(disk.id).filter(|_| self.plan.upload && self.wants_statement());
+        let wants = self.plan.upload && (self.wants_statement() || self.marks_disk());
+        let made = self.host.made(disk.id).filter(|_| wants && work.sent_sha256.is_none());
         let stays = self.plan.flow() == Flow::Upload;
         let request = UploadRequest::new(self.staged_build(), disk.clone()).stays(stays);
         let (this, over) = (self, &over);
@@ -266,8 +276,8 @@ impl Pipeline<'_> {
         });
         let uploaded = uploaded.map_err(|error| self.step_error(step, error))?;
         let panic_error = |_| Error::new(Stage::Bug, "the checksum of the image was not taken");
-        work.sent_sha256 =
-            digest.map(|joined| joined.map_err(panic_error)).transpose()?.transpose()?;
+        let digest = digest.map(|joined| joined.map_err(panic_error)).transpose()?.transpose()?;
+        work.sent_sha256 = digest.or_else(|| work.sent_sha256.take());
         self.show_uploaded(&uploaded, outcome);
         self.is_usable_later(outcome)?;
         let text = self.arrived(&uploaded, outcome);
@@ -310,8 +320,10 @@ impl Pipeline<'_> {
         let uploaded = work.uploaded.clone().or_else(|| self.located());
         let uploaded = uploaded.ok_or_else(|| missing("an upload", "register"))?;
         let step = State::Registered.step();
+        self.name_same(work);
         self.begin(step, &format!("registering image {}", self.plan.build.image_name))?;
-        let request = RegisterRequest::new(self.staged_build(), uploaded);
+        let mut request = RegisterRequest::new(self.staged_build(), uploaded);
+        request.disk_digest = self.mark(work);
         let registered: Registered =
             self.steps.register(&request).map_err(|error| self.step_error(step, error))?;
         let Some(first) = registered.images.first() else {

@@ -145,6 +145,9 @@ pub struct Outcome {
     /// The uploaded object, if the build ended with the upload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uploaded: Option<UploadedEntry>,
+    /// Whether nothing was uploaded because the account had the image already.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub skipped: bool,
     /// Directory of published files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
@@ -195,6 +198,7 @@ const MEMBERS: [&str; 25] = [
     "plugin",
     "result",
     "run_id",
+    "skipped",
     "start_time",
     "tool_version",
     "uploaded",

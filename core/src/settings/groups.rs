@@ -11,7 +11,7 @@ use super::{
     boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck, SbomFormat},
     define::groups,
     resolve::Resolved,
-    schema::{LogLevel, OnFailure, Package, ProgressMode, keys},
+    schema::{IfSame, LogLevel, OnFailure, Package, ProgressMode, keys},
     typed::read,
 };
 
@@ -114,6 +114,8 @@ groups! {
         on_failure: OnFailure = ON_FAILURE,
         /// Whether the disk is inspected, and what an error leads to.
         guest_check: GuestCheck = GUEST_CHECK,
+        /// What a build does whose image the account has already.
+        if_same: Option<IfSame> = IF_SAME,
         /// File of the key that signs journals.
         journal_key: Option<PathBuf> = JOURNAL_KEY_FILE,
         /// Whether facts about this host are printed instead.

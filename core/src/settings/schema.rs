@@ -34,6 +34,16 @@ choice! {
 }
 
 choice! {
+    /// What a build does whose image the account has already.
+    IfSame {
+        /// It uploads nothing, and its result is that image.
+        Skip = "skip",
+        /// It makes another one.
+        New = "new",
+    }
+}
+
+choice! {
     /// How an image is published.
     Package {
         /// In its provider's archive.
@@ -100,6 +110,13 @@ settings![
         .prefixed_only()
         .choices(OnFailure::WORDS)
         .default_value("undo"),
+    IF_SAME(
+        BUILD,
+        Text,
+        "what becomes of a build if the account has an image from the same disk, by the digest in its mark: skip uploads nothing, new makes another image"
+    )
+    .prefixed_only()
+    .choices(IfSame::WORDS),
     GUEST_CHECK(
         BUILD,
         Text,

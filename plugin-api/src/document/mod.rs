@@ -112,6 +112,11 @@ pub struct CheckRequest {
     /// What the run will do in the cloud; absent = it uploads and registers. Since 1.1.
     #[serde(skip_serializing_if = "Purpose::is_build")]
     pub purpose: Purpose,
+    /// Images of the account that were made from the same disk. Unless it is empty, the provider checks nothing else: it
+    /// answers in [`CheckReport::same`] whether they are what this build would register. `build.tags` has only the
+    /// tags that the user asked for. For providers with the capability `same`. Since 1.1.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub same: Vec<Reference>,
 }
 
 /// How serious a finding is.
@@ -205,6 +210,11 @@ pub struct CheckReport {
     /// What the machines need from a disk with these settings; absent = what the description declares. Since 1.1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub machines: Option<MachineNeeds>,
+    /// The images among [`CheckRequest::same`] that are what the build would register, complete and in every region that
+    /// the settings name, as `register` would answer. Absent when they are not: the findings then state each
+    /// difference, with the command that repairs it as the hint. Since 1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same: Option<Registered>,
 }
 
 /// Request of [`crate::Provider::create_disk`].
@@ -265,6 +275,10 @@ pub struct RegisterRequest {
     pub build: Build,
     /// What `upload` returned.
     pub uploaded: Uploaded,
+    /// SHA-256 of the image as it was uploaded, `sha256:` and hexadecimal digits: the mark that `inventory` returns as
+    /// `disk_digest`. Absent when the host did not compute it. Since 1.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_digest: Option<String>,
 }
 
 /// A registered image.

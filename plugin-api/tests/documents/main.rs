@@ -15,8 +15,8 @@ use build_image_plugin_api::{
     Setting, SettingKind, Status, TagRules,
     document::{
         Build, CheckReport, CheckRequest, DiscardReason, DiscardRequest, Discarded, DiskRequest,
-        Finding, GuestFacts, HostFacts, Image, Purpose, RegisterRequest, Registered, Remaining,
-        UploadRequest, Uploaded,
+        Finding, GuestFacts, HostFacts, Image, Purpose, Reference, RegisterRequest, Registered,
+        Remaining, UploadRequest, Uploaded,
     },
     wire::Details,
 };
@@ -217,7 +217,8 @@ fn of_the_beginning() -> Vec<Document> {
                 .host(host)
                 .online(true)
                 .dry_run(true)
-                .purpose(Purpose::Upload),
+                .purpose(Purpose::Upload)
+                .same([Reference::image("m-1").in_region("eu-1")]),
         ),
         document(
             "check_report",
@@ -227,7 +228,8 @@ fn of_the_beginning() -> Vec<Document> {
                 .creates([resource()])
                 .permissions(["images:Create"])
                 .bytes_per_second(1 << 20)
-                .machines(machines()),
+                .machines(machines())
+                .same(Registered::default().images([image()]).facts([("key", json!({"a": [1]}))])),
         ),
         document("disk_request", &DiskRequest::new(build(), spec()).for_image_dir(true)),
         document("disk_spec", &spec()),
@@ -252,7 +254,10 @@ fn of_the_upload() -> Vec<Document> {
     vec![
         document("upload_request", &UploadRequest::new(build(), disk()).stays(true)),
         document("uploaded", &uploaded()),
-        document("register_request", &RegisterRequest::new(build(), uploaded())),
+        document(
+            "register_request",
+            &RegisterRequest::new(build(), uploaded()).disk_digest("sha256:9f86d081884c7d65"),
+        ),
         document("registered", &Registered::default().images([image()]).facts(facts())),
     ]
 }

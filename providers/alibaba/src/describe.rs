@@ -27,12 +27,13 @@ pub(crate) const TAGS_MAXIMUM: usize = TAGS_OF_RESOURCE - crate::marks::COUNT;
 pub(crate) const TAG_LENGTH: usize = 128;
 
 /// What the provider can do beyond the steps of a build.
-const CAPABILITIES: [&str; 14] = [
+const CAPABILITIES: [&str; 15] = [
     "resume",
     "upload.only",
     "locate",
     "share",
     "inventory",
+    "same",
     "manage.share",
     "manage.unshare",
     "manage.publish",

@@ -79,6 +79,14 @@ impl Requested {
         }
     }
 
+    /// What differs, in words.
+    pub(crate) fn described(&self, image: &Image) -> Vec<String> {
+        let differences = self.differences(image).into_iter();
+        let text =
+            |one: Difference| format!("{} is {}, not {}", one.what, one.found, one.requested);
+        differences.map(text).collect()
+    }
+
     fn differences(&self, image: &Image) -> Vec<Difference> {
         let mut list = Vec::new();
         let mut compare = |what, requested: &str, found: &str, parameter, fatal| {

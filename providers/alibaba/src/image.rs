@@ -34,6 +34,7 @@ pub(crate) struct Image {
     pub(crate) detection_options: Option<Detection>,
     pub(crate) platform: String,
     pub(crate) image_family: String,
+    pub(crate) resource_group_id: String,
     pub(crate) description: String,
     /// ISO 8601.
     pub(crate) creation_time: String,

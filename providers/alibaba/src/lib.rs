@@ -57,6 +57,7 @@ mod refusal;
 mod removal;
 mod replace;
 mod role;
+mod same;
 mod settings;
 mod sharing;
 mod sign;
@@ -110,6 +111,9 @@ impl Provider for Alibaba {
     }
 
     fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        if !request.same.is_empty() {
+            return same::compare(context, &self.config, &self.credentials, request);
+        }
         let mut config = self.config.clone();
         config.keep_object |= request.purpose == Purpose::Upload;
         check::check(context, &config, &self.credentials, request)

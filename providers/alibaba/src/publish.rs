@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use build_image_plugin_api::{
     Context, Error, Result,
-    document::{Image, RegisterRequest, Registered},
+    document::{Build, Image, RegisterRequest, Registered},
 };
 use serde_json::{Value, json};
 
@@ -15,11 +15,13 @@ use crate::{
     config::{Config, Place},
     copies,
     credentials::Credentials,
+    describe::TAGS_MAXIMUM,
     finish::{Finished, Requested, finish},
     image,
     import::{clear_failed, fresh_state, known_state, start},
     live,
     locate::config_of,
+    marks::DISK,
     monitor::{Deadline, Waiter},
     nearby::nearby,
     snapshots::noted,
@@ -45,7 +47,7 @@ pub(crate) fn register(
     };
     let place = nearby(context, config, config.place_of(fact("bucket")?, fact("region")?)?)?;
     let cloud = Cloud::open(credentials, &place)?;
-    let build = &request.build;
+    let build = &marked(request);
     let deadline = Deadline::after(config.import.timeout);
     let waiter = Waiter {
         context,
@@ -70,7 +72,19 @@ pub(crate) fn register(
     let mut all = vec![home];
     all.extend(copied);
     live::go_live(context, config, credentials, build, &state.owner, &mut all)?;
-    Ok(answer(&place, state, &all))
+    Ok(answer(&place, state.task_id, &all))
+}
+
+/// What is built, with the digest of its disk as a tag, which every image and snapshot of the build receives. An image
+/// whose user needs the room has none.
+fn marked(request: &RegisterRequest) -> Build {
+    let mut build = request.build.clone();
+    if build.tags.len() < TAGS_MAXIMUM {
+        build.tags.extend(request.disk_digest.clone().map(|digest| (DISK.to_owned(), digest)));
+    } else if request.disk_digest.is_some() {
+        tracing::info!("the image has too many tags for the digest of its disk");
+    }
+    build
 }
 
 /// Waits for the import and for the image itself.
@@ -90,7 +104,8 @@ fn wait(waiter: &Waiter<'_>, cloud: &Cloud, state: &mut ImportState) -> Result<i
     waiter.image(&cloud.ecs, &image_id)
 }
 
-fn answer(place: &Place, state: ImportState, all: &[Finished]) -> Registered {
+/// The images and the members of the result document; the first image is that of the region of the build.
+pub(crate) fn answer(place: &Place, task_id: Option<String>, all: &[Finished]) -> Registered {
     let images = all.iter().map(|done| {
         Image::new(done.image.image_id.clone(), done.image.image_name.clone())
             .region(done.ecs.region.clone())
@@ -106,7 +121,7 @@ fn answer(place: &Place, state: ImportState, all: &[Finished]) -> Registered {
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into();
-    if let Some(task) = state.task_id {
+    if let Some(task) = task_id {
         facts.insert("task_id".to_owned(), task.into());
     }
     if !home.shared.is_empty() {

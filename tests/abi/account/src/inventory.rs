@@ -64,6 +64,7 @@ fn items(store: &Store, region: &str, id: String) -> Result<Vec<Item>> {
         .audience(properties.audience)
         .shared_with(properties.shared_with);
     image.run_id = properties.tags.get("run").cloned();
+    image.disk_digest = properties.tags.get("disk").cloned();
     image.tags = properties.tags;
     image.deprecated_at = properties.deprecated_at;
     image.replacement = properties.replacement;

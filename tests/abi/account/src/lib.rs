@@ -58,6 +58,7 @@ impl Provider for Account {
                 "upload.only",
                 "locate",
                 "inventory",
+                "same",
                 "manage.share",
                 "manage.unshare",
                 "manage.publish",
@@ -76,6 +77,9 @@ impl Provider for Account {
     }
 
     fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        if !request.same.is_empty() {
+            return self.same(request);
+        }
         let mut report = CheckReport::default();
         let name = &request.build.image_name;
         if request.online && self.store.has_name(HOME, name)? {
@@ -102,6 +106,7 @@ impl Provider for Account {
         }
         let mut tags = build.tags.clone();
         tags.insert("run".into(), build.run_id.clone());
+        tags.extend(request.disk_digest.clone().map(|digest| ("disk".into(), digest)));
         let properties = Properties { name: build.image_name.clone(), tags, ..Properties::now() };
         self.store.write(HOME, id, &properties)?;
         let image = Image::new(id.clone(), properties.name).region(HOME);
@@ -178,6 +183,36 @@ impl Provider for Account {
             _ => {}
         }
         Ok(outcome)
+    }
+}
+
+impl Account {
+    /// Compares images from the same disk with a build.
+    fn same(&self, request: &CheckRequest) -> Result<CheckReport> {
+        let (build, mut report) = (&request.build, CheckReport::default());
+        for image in &request.same {
+            let region = image.region.as_deref().unwrap_or(HOME);
+            let Some(found) = self.store.read(region, &image.id)? else { continue };
+            let mut differences = Vec::new();
+            let mut add = |message: String, hint: String| {
+                differences.push(Finding::warning(&image.id, message, hint));
+            };
+            if build.image_name_chosen && found.name != build.image_name {
+                add(format!("its name is `{}`", found.name), "choose its name".into());
+            }
+            for (key, value) in &build.tags {
+                if found.tags.get(key) != Some(value) {
+                    let hint = format!("build-image images tag {} --tag {key}={value}", image.id);
+                    add(format!("tag `{key}` differs"), hint);
+                }
+            }
+            if differences.is_empty() && region == HOME {
+                let image = Image::new(&image.id, found.name).region(HOME);
+                report.same = Some(Registered::default().images([image]));
+            }
+            report.findings.extend(differences);
+        }
+        Ok(report)
     }
 }
 
