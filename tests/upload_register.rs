@@ -269,6 +269,8 @@ fn settings_that_make_no_sense_for_a_verb_are_refused_with_what_to_do() {
         (upload(&["-p", "openstack"]), 6, &["does not keep an upload", "build-image publish"]),
         (register(&["--disk", "web.raw"]), 2, &["DISK is set", "leave DISK out"]),
         (register(&["-i", "x.iso"]), 2, &["ISO is set"]),
+        (upload(&["--if-same", "skip"]), 2, &["IF_SAME is `skip`", "leave IF_SAME out"]),
+        (register(&["--if-same", "skip"]), 2, &["IF_SAME is `skip`", "leave IF_SAME out"]),
         (register(&["--no-upload"]), 2, &["NO_UPLOAD is set"]),
         (register(&["--bundle", "x.tar"]), 2, &["BUNDLE is set"]),
         (register(&["--from-bundle", "x.tar"]), 2, &["FROM_BUNDLE is set"]),

@@ -9,7 +9,7 @@ use super::publish;
 use crate::{
     error::{Error, Result, Stage},
     plugins::Plugin,
-    settings::{Environment, Key, Resolved, keys, rows_of},
+    settings::{Environment, IfSame, Key, Resolved, keys, rows_of},
 };
 
 /// Returns the parser of `upload`, without the settings of a build.
@@ -83,6 +83,11 @@ pub(super) fn check(plugin: &Plugin, settings: &Resolved) -> Result<()> {
             (Purpose::Upload, instead)
         }
     };
+    if set.run.if_same == Some(IfSame::Skip) {
+        let key = keys::IF_SAME;
+        let text = format!("{key} is `skip`, which is for whole builds");
+        return Err(Error::new(Stage::Settings, text).hint(format!("leave {key} out")));
+    }
     let description = plugin.description();
     let name = &plugin.name;
     let unsupported = |text: String, hint: &str| {
