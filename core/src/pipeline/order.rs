@@ -113,11 +113,9 @@ impl<'a> Pipeline<'a> {
         let PipelineParams { plan, plugin, settings, environment, words, key, reporter, interrupt } =
             params;
         let rows = &plugin.rows();
-        let qemu = if plan.installs || settings.core().boot.enabled {
-            Some(install::find_qemu(settings.core().machine.qemu.as_deref(), environment)?)
-        } else {
-            None
-        };
+        let program = settings.core().machine.qemu.as_deref();
+        let needs_qemu = plan.installs || settings.core().boot.enabled;
+        let qemu = needs_qemu.then(|| install::find_qemu(program, environment)).transpose()?;
         check_firmware(settings, plan.disk.as_ref().map(|disk| &disk.facts))?;
         super::sbom::check_settings(settings)?;
         let journal = Journal::open(&plan.run, &key)?;

@@ -177,7 +177,7 @@ pub struct Outcome {
 }
 
 /// Members of the document that a provider's member never replaces, also if they are absent.
-const MEMBERS: [&str; 25] = [
+const MEMBERS: [&str; 26] = [
     "bytes_sent",
     "boot_locations",
     "boot_test",
