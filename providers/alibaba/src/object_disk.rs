@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_disk_or_not_whole_is_refused_with_the_reason() {
+    fn what_is_not_a_disk_or_not_whole_is_refused_with_the_reason() {
         let (zeros, none) = (vec![0; 33 << 10], DiskFormat::Qcow2);
         let mut wrong = vec![
             (qcow2(&[(4, &[0, 0, 0, 9])]), vec![], 200_000, none, "damaged"),
