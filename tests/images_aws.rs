@@ -160,7 +160,8 @@ fn a_live_build_is_not_touched() {
         ];
         let builder = sandbox(&account, &settings);
         let other = sandbox(&account, &[("AWS_BUCKET", bucket)]);
-        let mut command = builder.command(&[&BUILD[..], &["--cloud-image-name", way]].concat());
+        let name = format!("live-{way}");
+        let mut command = builder.command(&[&BUILD[..], &["--cloud-image-name", &name]].concat());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         until("the upload", || match way {
             "ebs" => !puts(&account).is_empty(),

@@ -147,7 +147,8 @@ impl Swap<'_> {
         let snapshots = image.snapshots();
         let ids: Vec<&str> = snapshots.iter().map(String::as_str).collect();
         let claim = marks::claim_for(UNDO, 0);
-        if let Err(failure) = self.ec2.tag(&ids, &claim, &CALL).await {
+        // Another build may have removed them: that is not waited for.
+        if let Err(failure) = self.ec2.tag(&ids, &claim, &Policy::BRIEF).await {
             tracing::warn!(error = %failure.error, "the snapshots of the old image are not claimed");
         }
     }
