@@ -10,6 +10,7 @@
 mod harness;
 mod images;
 mod images_alibaba;
+mod images_drift;
 mod images_same;
 
 mod abi_versions;
@@ -39,6 +40,7 @@ mod doctor_install;
 mod download_trust;
 mod fault_proxy;
 mod full_disk;
+mod gc_cloud;
 mod guest_attributes;
 mod guest_check;
 mod guest_faults;
