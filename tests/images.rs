@@ -11,13 +11,13 @@ use crate::{
 };
 
 /// An account, and hosts that use it.
-struct Bench {
-    directory: tempfile::TempDir,
+pub(crate) struct Bench {
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Bench {
     /// An account with the regions `home` and `other`.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         for region in ["home", "other"] {
             fs::create_dir(directory.path().join(region)).unwrap();
@@ -26,7 +26,7 @@ impl Bench {
     }
 
     /// A host without any file of others.
-    fn host(&self) -> Sandbox {
+    pub(crate) fn host(&self) -> Sandbox {
         let sandbox = Sandbox::new();
         let place = self.directory.path().display();
         sandbox.write("config.yml", &format!("ACCOUNT_DIR: {place}\n"));
@@ -34,7 +34,7 @@ impl Bench {
     }
 
     /// Builds an image; its id.
-    fn image(&self, name: &str) -> String {
+    pub(crate) fn image(&self, name: &str) -> String {
         let sandbox = self.host();
         sandbox.disk("disk.raw", 2, 1);
         let run = run(&sandbox, &["--disk", "disk.raw", "--cloud-image-name", name]);
@@ -42,12 +42,12 @@ impl Bench {
         run.member("image_id").as_str().unwrap().to_owned()
     }
 
-    fn files(&self, region: &str) -> Vec<String> {
+    pub(crate) fn files(&self, region: &str) -> Vec<String> {
         names(&self.directory.path().join(region))
     }
 
     /// Changes the properties of an image as another program does.
-    fn edit(&self, region: &str, id: &str, change: impl FnOnce(&mut Value)) {
+    pub(crate) fn edit(&self, region: &str, id: &str, change: impl FnOnce(&mut Value)) {
         let path = self.directory.path().join(region).join(format!("{id}.json"));
         let mut properties: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         change(&mut properties);
@@ -73,7 +73,7 @@ fn command(sandbox: &Sandbox, args: &[&str]) -> std::process::Command {
     sandbox.command(&[verb, &given[..], rest].concat())
 }
 
-fn run(sandbox: &Sandbox, args: &[&str]) -> Run {
+pub(crate) fn run(sandbox: &Sandbox, args: &[&str]) -> Run {
     let result = sandbox.path().join("result.json");
     let output = command(sandbox, args).env("F5_OUTPUT_JSON_FILE", &result).output().unwrap();
     let document = fs::read(&result).ok().and_then(|text| serde_json::from_slice(&text).ok());
@@ -82,13 +82,13 @@ fn run(sandbox: &Sandbox, args: &[&str]) -> Run {
 
 /// Runs `images`, and parses its document.
 #[track_caller]
-fn images(sandbox: &Sandbox, args: &[&str]) -> Value {
+pub(crate) fn images(sandbox: &Sandbox, args: &[&str]) -> Value {
     let run = run(sandbox, &[&["images"], args, &["--json"]].concat());
     run.succeeded();
     serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{}", run.stdout))
 }
 
-fn changes(document: &Value) -> Vec<&str> {
+pub(crate) fn changes(document: &Value) -> Vec<&str> {
     let results = document["results"].as_array().unwrap();
     results.iter().map(|result| result["change"].as_str().unwrap()).collect()
 }

@@ -11,6 +11,7 @@ mod harness;
 mod images;
 mod images_alibaba;
 mod images_aws;
+mod images_drift;
 mod images_same;
 
 mod abi_versions;
@@ -47,6 +48,7 @@ mod doctor_install;
 mod download_trust;
 mod fault_proxy;
 mod full_disk;
+mod gc_cloud;
 mod guest_attributes;
 mod guest_check;
 mod guest_faults;

@@ -6,8 +6,10 @@
 //! sweep.rs   which objects unfinished builds left
 //! retain.rs  which images are older than those that stay
 //! drift.rs   what differs between an image and its copies
+//! declared.rs  the file that declares how images must be
 //! ```
 
+mod declared;
 mod drift;
 mod retain;
 mod sweep;
@@ -20,11 +22,11 @@ use build_image_plugin_api::{
     Error as ProviderError, ErrorKind, Host, Resource, Steps,
     document::{
         Action, Change, DiscardReason, DiscardRequest, Finding, Inventory, InventoryRequest, Item,
-        ManageRequest, Managed,
+        ManageRequest, Managed, Reference,
     },
 };
-use tempfile::TempDir;
 
+pub use declared::{Declared, declarations};
 pub(crate) use drift::audience;
 pub use drift::{Difference, compare};
 pub use retain::{Retention, superseded};
@@ -51,8 +53,6 @@ pub struct Account<'a> {
     host: Arc<RunHost>,
     steps: Box<dyn Steps>,
     interrupt: Arc<Interrupt>,
-    /// The journal of these calls, which is not needed later: what they create carries marks.
-    _journal: TempDir,
 }
 
 /// What an account contains.
@@ -78,11 +78,9 @@ impl<'a> Account<'a> {
         reporter: Arc<Reporter>,
         interrupt: Arc<Interrupt>,
     ) -> Result<Self> {
-        let directory = tempfile::tempdir().map_err(|error| {
-            Error::new(Stage::Disk, "cannot create a temporary directory").caused_by(&error)
-        })?;
         let key = Arc::new(Key::existing(settings, environment)?);
-        let journal = Journal::open(&directory.path().join("run"), &key)?;
+        // It is not needed later: what these calls create carries marks.
+        let journal = Journal::in_memory(&key)?;
         let rows = plugin.rows();
         let secrets = settings.secrets(&rows);
         let host = Arc::new(RunHost::new(journal, reporter, Arc::clone(&interrupt), secrets));
@@ -91,7 +89,7 @@ impl<'a> Account<'a> {
         let steps = made.map_err(|error| {
             Error::provider(&plugin.name, "create", host.redactor().error(error))
         })?;
-        Ok(Self { plugin, host, steps, interrupt, _journal: directory })
+        Ok(Self { plugin, host, steps, interrupt })
     }
 
     /// Lists objects.
@@ -109,16 +107,44 @@ impl<'a> Account<'a> {
         lister.list(request)
     }
 
-    /// Changes images. An image without a result counts as refused.
+    /// Changes images, one after the other; copies are made at the same time. The results of those that were changed are
+    /// kept also when it fails: the others get results that say so. An image without a result counts as refused.
     ///
     /// # Errors
-    /// When the provider does not have the action, or fails as a whole.
-    pub fn manage(&self, request: &ManageRequest) -> Result<Vec<Managed>> {
+    /// When the provider does not have the action, or fails as a whole, and when the user cancels.
+    pub fn manage(&self, request: &ManageRequest, results: &mut Vec<Managed>) -> Result<()> {
         let capability = request.action.capability();
         self.needs(capability, &format!("do `{capability}`"))?;
-        self.interrupt.check()?;
-        let answer = self.steps.manage(request).map_err(|error| self.error("manage", error))?;
-        Ok(complete(answer.results, request))
+        let calls = if matches!(request.action, Action::Copy { .. }) {
+            vec![request.clone()]
+        } else {
+            let single = |image: &Reference| {
+                let mut call = request.clone();
+                call.images = vec![image.clone()];
+                call
+            };
+            request.images.iter().map(single).collect()
+        };
+        let mut calls = calls.into_iter();
+        while let Some(call) = calls.next() {
+            let answer = match self.interrupt.check() {
+                Ok(()) => self.steps.manage(&call).map_err(|error| self.manage_error(error)),
+                Err(error) => {
+                    results.extend(untried(&call));
+                    results.extend(calls.flat_map(|call| untried(&call)));
+                    return Err(error);
+                }
+            };
+            match answer {
+                Ok(answer) => results.extend(complete(answer.results, &call)),
+                Err(error) => {
+                    results.extend(unanswered(&call, &error));
+                    results.extend(calls.flat_map(|call| untried(&call)));
+                    return Err(error);
+                }
+            }
+        }
+        self.interrupt.check()
     }
 
     /// Removes objects of a run. Returns what still exists.
@@ -144,8 +170,11 @@ impl<'a> Account<'a> {
             .hint("use the cloud's console, or a newer version of the plugin"))
     }
 
-    fn error(&self, step: &str, error: ProviderError) -> Error {
-        Error::provider(&self.plugin.name, step, self.host.redactor().error(error))
+    fn manage_error(&self, error: ProviderError) -> Error {
+        if self.interrupt.is_set() {
+            return Error::interrupted();
+        }
+        Error::provider(&self.plugin.name, "manage", self.host.redactor().error(error))
     }
 }
 
@@ -171,6 +200,9 @@ impl Lister<'_> {
         for _ in 0..MOST_PAGES {
             self.interrupt.check()?;
             let page = self.steps.inventory(&request).map_err(|error| {
+                if self.interrupt.is_set() {
+                    return Error::interrupted();
+                }
                 Error::provider(self.name, INVENTORY, self.host.redactor().error(error))
             })?;
             let Inventory { items, regions, truncated, next, findings, .. } = page;
@@ -195,6 +227,20 @@ impl Lister<'_> {
         Error::new(Stage::Provider(ErrorKind::Internal), text)
             .hint("narrow the list, for example by --region or --name")
     }
+}
+
+/// Results of images whose change was not begun.
+fn untried(request: &ManageRequest) -> Vec<Managed> {
+    let error = ProviderError::new(ErrorKind::Cancelled, "it was not tried");
+    request.images.iter().map(|image| Managed::refused(image, &error)).collect()
+}
+
+/// Results of images whose change was begun, and whose end is not known.
+fn unanswered(request: &ManageRequest, cause: &Error) -> Vec<Managed> {
+    let text = format!("it may be changed in part: {}", cause.message);
+    let error = ProviderError::new(ErrorKind::Cancelled, text)
+        .with_hint("repeat the command, which finishes it");
+    request.images.iter().map(|image| Managed::refused(image, &error)).collect()
 }
 
 /// Adds a refusal for each result that is missing: one per image, and for a copy one per image and region.

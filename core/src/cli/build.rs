@@ -122,8 +122,17 @@ fn attempt(
     outcome.image_name.clone_from(&plan.build.image_name);
     let _ = at_work.set(plan.run.clone());
     let (words, keep) = (recorded_args, plan.keep);
-    let params =
-        PipelineParams { plan, plugin, settings, environment, words, key, reporter, interrupt };
+    let params = PipelineParams {
+        plan,
+        plugin,
+        settings,
+        environment,
+        journal: None,
+        words,
+        key,
+        reporter,
+        interrupt,
+    };
     let mut pipeline = Pipeline::new(params)?;
     pipeline.run(outcome)?;
     if !keep {

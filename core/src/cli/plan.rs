@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
-    journal::Key,
+    journal::{Journal, Key},
     pipeline::{self, Flow, PUBLISH, Pipeline, PipelineParams, State},
     plan::{Draws, Installation, Plan, check_space, free_space, space_needs},
     report::{GuestEntry, Outcome, OutputMode, Reporter, seconds_text},
@@ -68,19 +68,16 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let key = Arc::new(Key::existing(settings, environment)?);
     let ask = source::Remote::Ask;
     let peeked = source::peek(&source::SourceContext::new(settings, &reporter, &interrupt), ask)?;
-    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &Draws::new()?)?;
+    let plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &Draws::new()?)?;
     let is_unread = plan.provisional && plan.object.is_none();
     let unread = is_unread.then(|| source::shown_source(settings));
-    // The provider is asked with a separate journal, which is removed afterwards.
-    let directory = tempfile::tempdir().map_err(|error| {
-        Error::new(Stage::Disk, "cannot create a temporary directory").caused_by(&error)
-    })?;
-    plan.run = directory.path().join("run");
     let params = PipelineParams {
         plan,
         plugin,
         settings,
         environment,
+        // What the provider records is not needed later.
+        journal: Some(Journal::in_memory(&key)?),
         words: Vec::new(),
         key: Arc::clone(&key),
         reporter,

@@ -27,6 +27,7 @@ use std::{
 };
 
 use build_image_plugin_api::{Event, Resource};
+use rustix::fs::{MemfdFlags, memfd_create};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -100,6 +101,27 @@ impl Journal {
             }
             _ => journal.without(torn),
         }
+    }
+
+    /// Creates a journal in memory, for calls of a provider that are not a run: nothing of it remains, however this process
+    /// ends.
+    ///
+    /// # Errors
+    /// When the system has no memory for it.
+    pub fn in_memory(key: &Arc<Key>) -> Result<Self> {
+        let path = PathBuf::from("journal in memory");
+        let file = memfd_create("build-image-journal", MemfdFlags::CLOEXEC);
+        let file = file.map_err(|error| cannot_write(&path, &error.into()))?;
+        Ok(Self {
+            file: File::from(file),
+            path,
+            entries: Vec::new(),
+            whole: 0,
+            digest: Sha256::new(),
+            key: Arc::clone(key),
+            #[cfg(debug_assertions)]
+            crash_point: crash_point::CrashPoint::of_process(),
+        })
     }
 
     /// Opens a journal of another user, and signs it with this user's key: the user has seen its content.

@@ -79,6 +79,8 @@ pub struct PipelineParams<'a> {
     pub settings: &'a Resolved,
     /// Where qemu is found, and which variables it may see.
     pub environment: &'a Environment,
+    /// The journal; absent = that of the run, in its directory.
+    pub journal: Option<Journal>,
     /// The command line without secrets.
     pub words: Vec<String>,
     /// Signs the journal and the records of downloads.
@@ -110,15 +112,16 @@ impl<'a> Pipeline<'a> {
     /// # Errors
     /// When the journal cannot be written or the provider refuses its settings.
     pub fn new(params: PipelineParams<'a>) -> Result<Self> {
-        let PipelineParams { plan, plugin, settings, environment, words, key, reporter, interrupt } =
-            params;
+        let PipelineParams { plan, plugin, settings, environment, .. } = params;
+        let PipelineParams { journal, words, key, reporter, interrupt, .. } = params;
         let rows = &plugin.rows();
         let program = settings.core().machine.qemu.as_deref();
         let needs_qemu = plan.installs || settings.core().boot.enabled;
         let qemu = needs_qemu.then(|| install::find_qemu(program, environment)).transpose()?;
         check_firmware(settings, plan.disk.as_ref().map(|disk| &disk.facts))?;
         super::sbom::check_settings(settings)?;
-        let journal = Journal::open(&plan.run, &key)?;
+        let has_directory = journal.is_none();
+        let journal = journal.map_or_else(|| Journal::open(&plan.run, &key), Ok)?;
         let own_settings = settings.for_provider(rows);
         let document = serde_json::to_value(&own_settings).unwrap_or_default();
         let earlier = Earlier::new(journal.entries().to_vec(), &document).warned(&reporter);
@@ -143,7 +146,7 @@ impl<'a> Pipeline<'a> {
         let lent: Arc<dyn build_image_plugin_api::Host> = host.clone();
         let made = plugin.create(lent, &own_settings);
         let steps = made.map_err(|error| {
-            if fresh {
+            if fresh && has_directory {
                 artifacts::remove_run(&plan.run, &plan.base);
             }
             Error::provider(&plan.platform, "create", host.redactor().error(error))

@@ -2,6 +2,7 @@
 //! stays `15.10`), and every key keeps its line for messages.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
 };
@@ -59,7 +60,7 @@ impl FileLayer {
     /// # Errors
     /// As [`FileLayer::read`].
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
-        let mut reader = Reader { parser: Parser::new_from_str(text), path, depth: 0 };
+        let mut reader = Reader::new(path, text);
         let entries = reader.document()?;
         Ok(Self { path: path.to_owned(), entries })
     }
@@ -73,16 +74,24 @@ impl FileLayer {
 
 /// Parses any YAML text into JSON (for settings that name a file).
 pub(super) fn yaml_value(path: &Path, text: &str) -> Result<Value> {
-    let mut reader = Reader { parser: Parser::new_from_str(text), path, depth: 0 };
+    yaml_with_lines(path, text).map(|(value, _)| value)
+}
+
+/// Parses any YAML text into JSON; returns also the line of each member, from 1, by its JSON pointer.
+///
+/// # Errors
+/// When it is not YAML; with file and line.
+pub(crate) fn yaml_with_lines(path: &Path, text: &str) -> Result<(Value, BTreeMap<String, usize>)> {
+    let mut reader = Reader::new(path, text);
     loop {
         let (event, line) = reader.next()?;
         match event {
             Event::StreamStart | Event::DocumentStart(_) | Event::Nothing => {}
-            Event::StreamEnd | Event::DocumentEnd => return Ok(Value::Null),
+            Event::StreamEnd | Event::DocumentEnd => return Ok((Value::Null, reader.lines)),
             other => {
                 let value = reader.value(other, line)?;
                 reader.end()?;
-                return Ok(value);
+                return Ok((value, reader.lines));
             }
         }
     }
@@ -95,9 +104,33 @@ struct Reader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     path: &'a Path,
     depth: usize,
+    /// Where the reader is, as a JSON pointer.
+    pointer: String,
+    lines: BTreeMap<String, usize>,
 }
 
 impl<'a> Reader<'a> {
+    fn new(path: &'a Path, text: &'a str) -> Self {
+        let parser = Parser::new_from_str(text);
+        Self { parser, path, depth: 0, pointer: String::new(), lines: BTreeMap::new() }
+    }
+
+    /// Reads the value of a member, whose line is kept.
+    fn member(
+        &mut self,
+        name: &str,
+        line: usize,
+        read: impl FnOnce(&mut Self) -> Result<Value>,
+    ) -> Result<Value> {
+        let length = self.pointer.len();
+        self.pointer.push('/');
+        self.pointer.push_str(name);
+        self.lines.insert(self.pointer.clone(), line);
+        let value = read(self);
+        self.pointer.truncate(length);
+        value
+    }
+
     fn document(&mut self) -> Result<Vec<(String, Entry)>> {
         let mut entries: Vec<(String, Entry)> = Vec::new();
         loop {
@@ -201,7 +234,10 @@ impl<'a> Reader<'a> {
             match event {
                 Event::SequenceEnd => return Ok(Value::Array(items)),
                 Event::Nothing => {}
-                other => items.push(self.value(other, line)?),
+                other => {
+                    let name = items.len().to_string();
+                    items.push(self.member(&name, line, |this| this.value(other, line))?);
+                }
             }
         }
     }
@@ -220,7 +256,7 @@ impl<'a> Reader<'a> {
                             self.syntax_error(line, &format!("`{key}` is given twice in a map"))
                         );
                     }
-                    let value = self.next_value()?;
+                    let value = self.member(&key, line, Self::next_value)?;
                     members.insert(key, value);
                 }
                 _ => return Err(self.syntax_error(line, "a key is not a plain word")),

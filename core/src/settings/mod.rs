@@ -34,6 +34,7 @@ pub use boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck, SbomFormat};
 pub use builder::Builder;
 pub use env::Environment;
 pub(crate) use env::PREFIX;
+pub(crate) use file::yaml_with_lines;
 pub use file::{Entry, FileLayer};
 pub use groups::*;
 pub(crate) use home::{STDIN, names_file};

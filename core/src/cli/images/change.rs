@@ -1,12 +1,12 @@
 //! Changes images that the user names.
 
 use build_image_plugin_api::document::{
-    Action, Audience, Change, ManageRequest, Managed, Reference,
+    Action, Audience, Change, InventoryRequest, Item, ItemKind, ManageRequest, Managed, Reference,
 };
 use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser};
 use serde_json::json;
 
-use super::{Session, images, print, switch, texts, words};
+use super::{REGION, Session, images, print, switch, texts, words};
 use crate::{
     account::{Account, check},
     error::{Error, Result},
@@ -112,30 +112,69 @@ pub(super) fn yes() -> Arg {
 pub(super) fn run(session: &Session, verb: &str, words: &ArgMatches) -> Result<()> {
     let action = action(verb, words)?;
     let account = session.account()?;
-    let found = session.named(&account, words)?;
+    let mut results = Vec::new();
+    let images = match action {
+        Action::Delete { .. } => to_delete(session, &account, words, &mut results)?,
+        _ => session.named(&account, words)?.iter().map(Item::reference).collect(),
+    };
     let is_asked = !matches!(action, Action::Delete { .. }) || words.get_flag(YES);
     let dry_run = words.get_flag(DRY) || !is_asked;
-    let images = found.iter().map(build_image_plugin_api::document::Item::reference).collect();
-    let results = apply(&account, images, action, dry_run)?;
+    let failed = apply(&account, images, action, dry_run, &mut results).err();
+    if results.is_empty()
+        && let Some(error) = failed
+    {
+        return Err(error);
+    }
     let mut shown = text(&results, dry_run);
     if !is_asked {
         shown += "nothing was deleted; give --yes to delete this\n";
     }
     print(session, &account, json!({"dry_run": dry_run, "results": results}), &shown);
-    check(&results)
+    failed.map_or_else(|| check(&results), Err)
 }
 
-/// Applies a change to images.
+/// Returns the images to delete, and those of which an earlier call left snapshots. Others that the words name are gone
+/// already; at least one must exist.
+fn to_delete(
+    session: &Session,
+    account: &Account<'_>,
+    words: &ArgMatches,
+    results: &mut Vec<Managed>,
+) -> Result<Vec<Reference>> {
+    let (found, missing) = session.found(account, words)?;
+    let mut images: Vec<Reference> = found.iter().map(Item::reference).collect();
+    let Some((missing, error)) = missing else { return Ok(images) };
+    let mut request = InventoryRequest::default().kinds([ItemKind::Snapshot]);
+    request.regions = texts(words, REGION);
+    for snapshot in account.list(&request)?.items {
+        if let Some(image) = snapshot.belongs_to
+            && missing.contains(&image.id)
+            && !images.contains(&image)
+        {
+            images.push(image);
+        }
+    }
+    if images.is_empty() {
+        return Err(error);
+    }
+    let is_gone = |id: &&String| images.iter().all(|image| image.id != **id);
+    let gone = missing.iter().filter(is_gone).map(|id| Managed::unchanged(&Reference::image(id)));
+    results.extend(gone);
+    Ok(images)
+}
+
+/// Applies a change to images. The results of what was done are kept when it fails.
 pub(super) fn apply(
     account: &Account<'_>,
     images: Vec<Reference>,
     action: Action,
     dry_run: bool,
-) -> Result<Vec<Managed>> {
+    results: &mut Vec<Managed>,
+) -> Result<()> {
     let mut request = ManageRequest::default();
     request.run_id = format!("manage-{}", random::characters(random::HEX, 12)?);
     (request.images, request.action, request.dry_run) = (images, action, dry_run);
-    account.manage(&request)
+    account.manage(&request, results)
 }
 
 /// Describes results, one per line.

@@ -4,12 +4,14 @@
 //! mod.rs      the words of the command line, and who serves them
 //! show.rs     list, show, and diff
 //! change.rs   share, unshare, publish, deprecate, restore, tag, untag, copy, delete
-//! many.rs     prune and drift
+//! many.rs     prune
+//! drift.rs    drift
 //! sweep.rs    gc --cloud
 //! words.rs    arguments: times, ages, tags
 //! ```
 
 mod change;
+mod drift;
 mod many;
 mod show;
 mod sweep;
@@ -39,7 +41,8 @@ pub(super) fn parser(own: &[Row]) -> Command {
     let rows = [rows_for(Use::Images), own.to_vec()].concat();
     // They may stand before the verb and after it.
     let flags: Vec<Arg> = rows.iter().map(|row| command::flag(row).global(true)).collect();
-    let verbs = [show::parsers(), change::parsers(), many::parsers()].concat();
+    let more = vec![many::parser(), drift::parser()];
+    let verbs = [show::parsers(), change::parsers(), more].concat();
     Command::new(NAME)
         .about(
             "Lists and changes the images that builds made in an account, without any local file.",
@@ -65,7 +68,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
         "show" => show::show(&session, words),
         "diff" => show::diff(&session, words),
         "prune" => many::prune(&session, words),
-        "drift" => many::drift(&session, words),
+        "drift" => drift::drift(&session, words),
         verb => change::run(&session, verb, words),
     }
 }
@@ -129,6 +132,16 @@ impl Session {
 
     /// Returns the images that the words name, with their details.
     fn named(&self, account: &Account<'_>, words: &ArgMatches) -> Result<Vec<Item>> {
+        let (found, missing) = self.found(account, words)?;
+        missing.map_or(Ok(found), |(_, error)| Err(error))
+    }
+
+    /// Returns those of the images that the words name that exist, and the others with an error for the first.
+    fn found(
+        &self,
+        account: &Account<'_>,
+        words: &ArgMatches,
+    ) -> Result<(Vec<Item>, Option<(Vec<String>, Error)>)> {
         let ids: Vec<&String> = words.get_many::<String>(IMAGES).into_iter().flatten().collect();
         let mut request = InventoryRequest::default();
         request.kinds = vec![ItemKind::Image];
@@ -138,17 +151,15 @@ impl Session {
         let listing = account.list(&request)?;
         self.report(account, &listing);
         let found = |id: &&String| listing.items.iter().any(|item| item.id == ***id);
-        if let Some(missing) = ids.iter().find(|id| !found(id)) {
-            let regions = listing.regions.join(", ");
-            let place = if regions.is_empty() { "the account".to_owned() } else { regions };
-            let text = format!("no image `{missing}` is in {place}");
-            return Err(Error::new(
-                Stage::Provider(build_image_plugin_api::ErrorKind::NotFound),
-                text,
-            )
-            .hint("build-image images list prints the ids; --region names other regions"));
-        }
-        Ok(listing.items)
+        let missing: Vec<String> =
+            ids.iter().filter(|id| !found(id)).map(|id| (*id).clone()).collect();
+        let Some(first) = missing.first() else { return Ok((listing.items, None)) };
+        let regions = listing.regions.join(", ");
+        let place = if regions.is_empty() { "the account".to_owned() } else { regions };
+        let text = format!("no image `{first}` is in {place}");
+        let error = Error::new(Stage::Provider(build_image_plugin_api::ErrorKind::NotFound), text)
+            .hint("build-image images list prints the ids; --region names other regions");
+        Ok((listing.items, Some((missing, error))))
     }
 }
 

@@ -107,7 +107,7 @@ impl Manager<'_> {
                 });
             }
         });
-        self.context.check_cancelled()?;
+        // After Ctrl-C the copies that were made keep their results.
         let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.sort_by_key(|(number, _)| *number);
         Ok(ManageOutcome::default().results(results.into_iter().map(|(_, result)| result)))
