@@ -63,6 +63,42 @@ fn is_left(images: &[Value], snapshot: &Value) -> bool {
     !images.iter().any(has)
 }
 
+/// Kills builds of a way to upload, and forgets them. Returns how many were killed.
+fn lose_builds(sandbox: &Sandbox, step: usize) -> usize {
+    let mut kills = 0;
+    for number in (1..).step_by(step) {
+        let was_killed = killed(sandbox, &format!("lost-{number}"), number);
+        forget(sandbox);
+        if !was_killed {
+            break;
+        }
+        kills += 1;
+    }
+    kills
+}
+
+/// Compares what remains after the collection with the objects of others, also after the images are deleted.
+fn compare_remains(account: &AwsAccount, sandbox: &Sandbox, foreign: &[Vec<Value>], way: &str) {
+    // Complete images stay, with their snapshots; objects, uploads, and imports do not.
+    let images = account.owned("images");
+    let left = account.owned("snapshots").into_iter().filter(|one| is_left(&images, one));
+    assert_eq!(left.collect::<Vec<_>>(), Vec::<Value>::new(), "{way}");
+    let unfinished = |image: &&Value| image["tags"].to_string().contains("+unfinished");
+    assert_eq!(images.iter().find(unfinished), None, "{way}");
+    let active = account.owned("tasks").into_iter().filter(|task| task["Status"] == "active");
+    assert_eq!(active.collect::<Vec<_>>(), Vec::<Value>::new(), "{way}");
+    assert_eq!(owned(account)[2..], foreign[2..], "{way}");
+    // Deleting the images of the builds leaves what others have.
+    let listed = document(&run(sandbox, &["images", "list", "--json"]));
+    for item in listed["items"].as_array().unwrap() {
+        if item["name"].as_str().unwrap().starts_with("lost-") {
+            let words = ["images", "delete", item["id"].as_str().unwrap(), "--yes"];
+            run(sandbox, &words).succeeded();
+        }
+    }
+    assert_eq!(owned(account), foreign, "{way}");
+}
+
 #[test]
 fn what_killed_builds_of_lost_hosts_left_is_removed_once_it_is_old() {
     let Some(server) = Aws::shared().filter(|_| needs(&["cc"])) else { return };
@@ -87,14 +123,7 @@ fn what_killed_builds_of_lost_hosts_left_is_removed_once_it_is_old() {
         look_alikes(&account, &id_of(&kept));
         forget(&sandbox);
         let foreign = owned(&account);
-        for number in (1..).step_by(step) {
-            let was_killed = killed(&sandbox, &format!("lost-{number}"), number);
-            forget(&sandbox);
-            if !was_killed {
-                break;
-            }
-            kills += 1;
-        }
+        kills += lose_builds(&sandbox, step);
         // Imports end while they are looked at.
         for _ in 0..3 {
             run(&sandbox, &["gc", "--cloud"]).succeeded();
@@ -116,24 +145,7 @@ fn what_killed_builds_of_lost_hosts_left_is_removed_once_it_is_old() {
         let again = later(&["gc", "--cloud", "--yes"]);
         again.succeeded();
         assert!(again.stdout.contains("no unfinished build left anything"), "{}", again.stdout);
-        // Complete images stay, with their snapshots; objects, uploads, and imports do not.
-        let images = account.owned("images");
-        let left = account.owned("snapshots").into_iter().filter(|one| is_left(&images, one));
-        assert_eq!(left.collect::<Vec<_>>(), Vec::<Value>::new(), "{way}");
-        let unfinished = |image: &&Value| image["tags"].to_string().contains("+unfinished");
-        assert_eq!(images.iter().find(unfinished), None, "{way}");
-        let active = account.owned("tasks").into_iter().filter(|task| task["Status"] == "active");
-        assert_eq!(active.collect::<Vec<_>>(), Vec::<Value>::new(), "{way}");
-        assert_eq!(owned(&account)[2..], foreign[2..], "{way}");
-        // Deleting the images of the builds leaves what others have.
-        let listed = document(&run(&sandbox, &["images", "list", "--json"]));
-        for item in listed["items"].as_array().unwrap() {
-            if item["name"].as_str().unwrap().starts_with("lost-") {
-                let words = ["images", "delete", item["id"].as_str().unwrap(), "--yes"];
-                run(&sandbox, &words).succeeded();
-            }
-        }
-        assert_eq!(owned(&account), foreign, "{way}");
+        compare_remains(&account, &sandbox, &foreign, way);
     }
     assert_eq!(owned(&other), of_others);
     assert!(kills >= if whole { 60 } else { 6 }, "{kills}");
