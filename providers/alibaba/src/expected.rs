@@ -82,7 +82,8 @@ pub(crate) fn resources(config: &Config, build: &Build, purpose: Purpose) -> Vec
     let (bucket, region) = (&bucket, &region);
     let key = names::object_key(&config.prefix, &build.run_id, "", config.disk.format);
     let object = in_bucket(OBJECT, bucket, &key, region);
-    let object = if config.keep_object { object.as_deliverable() } else { object };
+    let stays = config.keep_object || purpose == Purpose::Upload;
+    let object = if stays { object.as_deliverable() } else { object };
     let mut upload = in_bucket(MULTIPART, bucket, &key, region);
     if let Ok(plan) = Plan::new(most(build.virtual_size), config.upload.part_size) {
         upload = upload
@@ -92,7 +93,7 @@ pub(crate) fn resources(config: &Config, build: &Build, purpose: Purpose) -> Vec
     let mut all = Vec::new();
     if purpose != Purpose::Register {
         all.extend([upload, object]);
-        if config.keep_object && delta::Options::is_used(config) {
+        if stays && delta::Options::is_used(config) {
             let manifest = delta::manifest_key(config, build, &key);
             all.push(in_bucket(OBJECT, bucket, &manifest, region).as_deliverable());
         }
@@ -175,10 +176,11 @@ mod tests {
             (vec![raw, kept, off], false, false),
         ] {
             let config = config(&settings);
-            let all = resources(&config, &build);
+            let all = resources(&config, &build, Purpose::Build);
             let manifest = all.iter().find(|resource| resource.name.contains(".raw.parts-"));
             assert_eq!(manifest.is_some_and(|manifest| manifest.deliverable), writes);
-            let listed = rights(&config).iter().any(|right| right == "oss:ListObjects");
+            let listed =
+                rights(&config, Purpose::Build).iter().any(|right| right == "oss:ListObjects");
             assert_eq!(listed, lists, "{settings:?}");
         }
     }

@@ -141,7 +141,7 @@ impl Session {
         &self,
         account: &Account<'_>,
         words: &ArgMatches,
-    ) -> Result<(Vec<Item>, Option<(Vec<String>, Error)>)> {
+    ) -> Result<(Vec<Item>, Option<Missing>)> {
         let ids: Vec<&String> = words.get_many::<String>(IMAGES).into_iter().flatten().collect();
         let mut request = InventoryRequest::default();
         request.kinds = vec![ItemKind::Image];
@@ -162,6 +162,9 @@ impl Session {
         Ok((listing.items, Some((missing, error))))
     }
 }
+
+/// Ids of images that do not exist, with an error for the first.
+type Missing = (Vec<String>, Error);
 
 const IMAGES: &str = "IMAGE";
 const REGION: &str = "REGION";

@@ -247,24 +247,24 @@ mod tests {
 
     #[test]
     fn blocks_are_digested_whatever_the_pieces_they_are_read_in() {
-        const SIZE: usize = SMALLEST_BLOCK as usize;
+        let size = usize::try_from(SMALLEST_BLOCK).unwrap();
         // Data, zeros, zeros and then data, data and then zeros, and a short block.
-        let mut disk = vec![0_u8; 4 * SIZE + 1000];
-        disk[..SIZE].fill(7);
-        disk[3 * SIZE - 1] = 1;
-        disk[3 * SIZE] = 2;
-        disk[4 * SIZE + 999] = 3;
+        let mut disk = vec![0_u8; 4 * size + 1000];
+        disk[..size].fill(7);
+        disk[3 * size - 1] = 1;
+        disk[3 * size] = 2;
+        disk[4 * size + 999] = 3;
         let whole = plain(&disk).crc;
-        for piece in [1000, SIZE / 2 + 1, SIZE, 3 * SIZE, disk.len()] {
-            let blocks = Blocks::new(disk.len() as u64, SIZE as u64);
+        for piece in [1000, size / 2 + 1, size, 3 * size, disk.len()] {
+            let blocks = Blocks::new(disk.len() as u64, size as u64);
             let mut digest = RangeDigest::new(Some(&blocks), 0, disk.len() as u64);
             disk.chunks(piece).for_each(|some| digest.update(some));
             assert_eq!(digest.finalize(), whole, "{piece}");
-            let expected: Vec<Block> = disk.chunks(SIZE).map(plain).collect();
+            let expected: Vec<Block> = disk.chunks(size).map(plain).collect();
             assert_eq!(blocks.all().unwrap(), expected, "{piece}");
             assert_eq!(blocks.crc(0, disk.len() as u64), Some(whole));
-            let tail = blocks.crc(3 * SIZE as u64, SIZE as u64 + 1000);
-            assert_eq!(tail, Some(plain(&disk[3 * SIZE..]).crc));
+            let tail = blocks.crc(3 * size as u64, size as u64 + 1000);
+            assert_eq!(tail, Some(plain(&disk[3 * size..]).crc));
         }
     }
 

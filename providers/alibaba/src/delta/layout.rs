@@ -134,7 +134,7 @@ mod tests {
             let changed: Vec<Range> =
                 (0..random(40)).map(|_| (random(length), 1 + random(length / 16))).collect();
             let unchanged = outside(length, BLOCK, &changed);
-            let wanted = [1, 100 << 10, MIB, 16 * MIB, u64::MAX][random(5) as usize];
+            let wanted = [1, 100 << 10, MIB, 16 * MIB, u64::MAX][round % 5];
             let pieces = divide(length, BLOCK, wanted, &unchanged);
             sent(length, BLOCK, &unchanged, &pieces);
         }

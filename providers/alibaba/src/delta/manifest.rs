@@ -164,7 +164,8 @@ mod tests {
 
     fn disk(blocks: usize, tail: usize) -> Vec<u8> {
         let size = usize::try_from(SMALLEST_BLOCK).unwrap();
-        (0..blocks * size + tail).map(|n| (n / size) as u8 + 1).collect()
+        let number = |n| u8::try_from(n / size + 1).unwrap();
+        (0..blocks * size + tail).map(number).collect()
     }
 
     fn object(disk: &[u8]) -> Described {
