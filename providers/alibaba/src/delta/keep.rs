@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::{ManifestState, Options, earlier::manifest_key, manifest, prepare::read_missing};
 use crate::{
-    client::CALL,
     config::Config,
     marks::{OBJECT_KEPT, OBJECT_RUN},
     oss::Oss,
@@ -67,7 +66,7 @@ impl Keeper<'_> {
             (OBJECT_RUN.to_owned(), request.build.run_id.clone()),
             (OBJECT_KEPT.to_owned(), "yes".to_owned()),
         ];
-        let call = oss.put(&key, &headers, &content, &CALL);
+        let call = oss.put(&key, &headers, &content, &POLICY);
         if let Err(failure) = context.until_answered(call).await {
             return self.give_up(state, &resource, failure).await;
         }
