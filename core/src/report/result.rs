@@ -307,6 +307,7 @@ mod tests {
             uploaded: Some(UploadedEntry::default()),
             error: Some(Failure::default()),
             leftovers: vec![Leftover::default()],
+            skipped: true,
             ..Outcome::default()
         };
         let document: BTreeMap<String, Value> = serde_json::from_str(&outcome.text()).unwrap();
