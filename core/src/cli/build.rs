@@ -223,7 +223,7 @@ pub(super) fn no_platform(search: &SearchPath) -> Error {
         } else {
             let names = names.join(", ");
             format!(
-                "give the provider with -p, one of {names}; `build-image --help` tells the rest"
+                "give the provider with -p, one of {names}; `build-image --help` shows the rest"
             )
         },
     )
