@@ -61,7 +61,7 @@ impl Bench {
         items.map(|item| item["id"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Ends a command with a signal when its request of this number is stalled, or was answered to nobody; `None` when it
+    /// Ends a command with a signal when its request of this number is stalled, or its answer is held; `None` when it
     /// makes fewer requests.
     fn ended(&self, command: &mut Command, signal: &str, number: usize) -> Option<Ended> {
         let fault = if number % 2 == 0 { "stall_ms" } else { "hold_answer_ms" };
