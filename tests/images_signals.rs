@@ -64,7 +64,7 @@ impl Bench {
     /// Ends a command with a signal when its request of this number is stalled, or its answer is held; `None` when it
     /// makes fewer requests.
     fn ended(&self, command: &mut Command, signal: &str, number: usize) -> Option<Ended> {
-        let fault = if number % 2 == 0 { "stall_ms" } else { "hold_answer_ms" };
+        let fault = if number.is_multiple_of(2) { "stall_ms" } else { "hold_answer_ms" };
         self.faults(&format!(
             r#"[{{"operation":"*","nth":{number},"action":{{"{fault}":600000}}}}]"#
         ));
@@ -173,7 +173,7 @@ fn a_prune_that_was_ended_is_finished_by_the_second_call() {
         words("images prune --family web- --keep 0 --yes")
     };
     let signals = bench.tried(&family, &|bench| {
-        assert_eq!(bench.ids("image"), [bench.kept.clone()]);
+        assert_eq!(bench.ids("image"), std::slice::from_ref(&bench.kept));
     });
     assert!(signals >= 3, "{signals}");
 }
