@@ -223,7 +223,12 @@ fn an_object_that_cannot_be_registered_is_refused_with_what_to_do() {
     let missing = format!("{}x", uploaded.object);
     let far = uploaded.object.replace("demo", "far-away");
     for (object, more, code, parts) in [
-        (missing.as_str(), &[][..], 6, &["there is no object `oss://demo/", "aliyun oss ls"][..]),
+        (
+            missing.as_str(),
+            &[][..],
+            6,
+            &["object `oss://demo/", "x` does not exist", "aliyun oss ls"][..],
+        ),
         ("build-image-x.qcow2", &[], 2, &["does not begin with `oss://`", "oss://BUCKET/KEY"]),
         (&far, &[], 2, &["is in bucket `far-away`", "set ALIBABA_BUCKET=far-away"]),
         (
@@ -236,7 +241,7 @@ fn an_object_that_cannot_be_registered_is_refused_with_what_to_do() {
             &far,
             &["--alibaba-bucket", "far-away", "--alibaba-region", "cn-beijing"],
             6,
-            &["there is no object"],
+            &["does not exist"],
         ),
     ] {
         let run = sandbox.run(&[&register(object)[..], more].concat());
@@ -362,7 +367,7 @@ fn a_provider_that_claims_what_it_finds_cannot_make_it_part_of_the_run() {
         failed.failed(1, &["looks something up reported a resource"]);
         sandbox.run(&["gc", "--yes"]).succeeded();
         assert!(fs::read(&data).unwrap() == before, "{transport:?}");
-        run(&["register", "nothing"], &[]).failed(6, &["there is no image `nothing`"]);
+        run(&["register", "nothing"], &[]).failed(6, &["image `nothing` does not exist"]);
         let registered = run(&["register", &id], &["--cloud-image-name", "web"]);
         registered.succeeded();
         assert_eq!(registered.member("image_id"), id.as_str(), "{transport:?}");

@@ -104,7 +104,7 @@ impl Pipeline<'_> {
     }
 
     /// Records that the build is undone from here on. If that cannot be recorded, a registered image or an
-    /// uploaded object is left as it is: a resumed run would find it recorded, and report what no longer exists.
+    /// uploaded object is left as it is: a resumed run would find it recorded, and report what does not exist any more.
     pub(super) fn begins_undo(&self, outcome: &mut Outcome) -> bool {
         let started = self.host.record(Entry::StepStarted { step: CLEANUP.to_owned() });
         let Err(error) = started else { return true };

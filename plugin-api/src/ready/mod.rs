@@ -4,11 +4,13 @@
 //! * [`directory`]: writes the finished disk as a file into IMAGE_DIR.
 //! * [`files`]: writes files atomically, and locks them.
 //! * [`appliance`]: describes the virtual machine for a VMDK in an OVF descriptor.
+//! * [`inventory`]: filters and pages of listings.
 //! * [`scripted`]: implements a provider that makes the disk and leaves the upload to a script.
 
 pub mod appliance;
 mod digests;
 pub mod directory;
+pub mod inventory;
 pub mod scripted;
 
 pub use build_image_files as files;

@@ -6,7 +6,6 @@
 //! read at once. Objects are found below `ALIBABA_OSS_PREFIX`.
 
 mod bucket;
-mod filter;
 mod region;
 
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use std::sync::Arc;
 use build_image_plugin_api::{
     Context, Error, Resource, Result,
     document::{Finding, Inventory, InventoryRequest, Item, ItemKind},
+    ready::inventory,
 };
 use futures_util::{StreamExt as _, stream};
 use jiff::Timestamp;
@@ -56,7 +56,7 @@ impl Reader<'_> {
         Guard { config: self.config, credentials: self.credentials, account: None }.learn().await;
         let regions = self.regions(&mut all.findings).await?;
         // What the earlier answers contained is not read again.
-        let done = |region: &String| filter::is_before(region, self.request.after.as_deref());
+        let done = |region: &String| inventory::is_before(region, self.request.after.as_deref());
         let regions = regions.into_iter().filter(|region| !done(region));
         let reads = stream::iter(regions).map(async |region| {
             let read = self.place(&region).await;
@@ -71,8 +71,8 @@ impl Reader<'_> {
             all.items.extend(items);
             all.findings.extend(findings);
         }
-        all.items.retain(|item| filter::matches(self.request, item));
-        filter::cut(self.request, &mut all);
+        all.items.retain(|item| inventory::matches(self.request, item));
+        inventory::cut(self.request, &mut all);
         Ok(all)
     }
 

@@ -197,7 +197,7 @@ impl Seen<'_> {
                 if failure.error.context("status") == Some("404")
                     && !failure.has_code(&["NoSuchBucket"]) =>
             {
-                let message = format!("there is no object `{}`", self.id);
+                let message = format!("object `{}` does not exist", self.id);
                 let hint = format!("list what is there: aliyun oss ls oss://{}", self.oss.bucket);
                 Err(Error::new(ErrorKind::NotFound, message).with_hint(hint))
             }

@@ -152,7 +152,7 @@ fn judge(quota: &Quota, region: &str, limit: Option<usize>, count: &Count, new: 
             _ => format!("the account has {number} {what} in {region}, and its quota is {limit}"),
         };
         let error = Error::new(ErrorKind::Quota, message).with_hint(format!(
-            "delete what is no longer needed, or ask for more: aws service-quotas request-service-quota-increase --region {region} --service-code {} --quota-code {} --desired-value NUMBER",
+            "delete what you do not need any more, or ask for more: aws service-quotas request-service-quota-increase --region {region} --service-code {} --quota-code {} --desired-value NUMBER",
             quota.service, quota.code
         ));
         return Finding::error(SUBJECT, &error);

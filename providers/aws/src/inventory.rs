@@ -6,7 +6,6 @@
 //! and upload. The bucket of `AWS_BUCKET` is read below `AWS_S3_PREFIX`, with the imports of its region.
 
 mod bucket;
-mod filter;
 mod region;
 
 pub(crate) use region::deprecated_at;
@@ -14,6 +13,7 @@ pub(crate) use region::deprecated_at;
 use build_image_plugin_api::{
     Context, Resource, Result,
     document::{Finding, Inventory, InventoryRequest, Item, ItemKind},
+    ready::inventory,
 };
 use futures_util::{StreamExt as _, stream};
 
@@ -62,7 +62,7 @@ impl Reader<'_> {
         let mut all = Inventory::default();
         let regions = self.regions(&mut all.findings).await;
         // What the earlier answers contained is not read again.
-        let done = |region: &String| filter::is_before(region, self.request.after.as_deref());
+        let done = |region: &String| inventory::is_before(region, self.request.after.as_deref());
         let regions = regions.into_iter().filter(|region| !done(region));
         let reads = stream::iter(regions).map(async |region| {
             let read = self.place(&region).await;
@@ -76,8 +76,8 @@ impl Reader<'_> {
             all.items.extend(items);
             all.findings.extend(findings);
         }
-        all.items.retain(|item| filter::matches(self.request, item));
-        filter::cut(self.request, &mut all);
+        all.items.retain(|item| inventory::matches(self.request, item));
+        inventory::cut(self.request, &mut all);
         all
     }
 

@@ -9,6 +9,7 @@ use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
     document::{Finding, Inventory, InventoryRequest, Item, ItemKind, ItemState},
     http::Answer,
+    ready::inventory,
     retry::{Failure, Policy},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -26,8 +27,6 @@ use crate::{
     registry::{Call, Registry, Session},
 };
 
-/// Most items of one answer, unless the request sets another limit.
-const LIMIT: usize = 1000;
 /// Most tags of a repository that are read.
 const MOST_TAGS: usize = 10_000;
 /// Manifests that are read at once.
@@ -60,7 +59,7 @@ pub(crate) fn inventory(
             answer.items = read(&registry, request).await?;
             answer.findings.extend(unseen(&registry, request));
         }
-        cut(&mut answer, request);
+        inventory::cut(request, &mut answer);
         Ok(answer)
     })
 }
@@ -234,17 +233,6 @@ fn matches(request: &InventoryRequest, item: &Item) -> bool {
         && request.tags.iter().all(|(key, value)| item.tags.get(key) == Some(value))
         && request.created_since.is_none_or(|since| created >= since)
         && request.created_before.is_none_or(|before| created < before)
-}
-
-/// Keeps the items of one answer; they are sorted by digest.
-fn cut(answer: &mut Inventory, request: &InventoryRequest) {
-    if let Some(after) = &request.after {
-        answer.items.retain(|item| item.id > *after);
-    }
-    let limit = usize::try_from(request.limit).ok().filter(|&limit| limit > 0).unwrap_or(LIMIT);
-    answer.truncated = answer.items.len() > limit;
-    answer.items.truncate(limit);
-    answer.next = answer.items.last().filter(|_| answer.truncated).map(|item| item.id.clone());
 }
 
 #[cfg(test)]

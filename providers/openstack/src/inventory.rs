@@ -6,6 +6,7 @@ use std::sync::Arc;
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Result,
     document::{Finding, Inventory, InventoryRequest, Item, ItemKind},
+    ready::inventory,
     retry::Policy,
 };
 use futures_util::future::join_all;
@@ -18,8 +19,6 @@ use crate::{
     owner::Owner,
 };
 
-/// Most items of one answer, unless the request sets another limit.
-const LIMIT: usize = 1000;
 /// What an unread region means.
 const HINT: &str =
     "what is absent in this answer may exist there: list it again later, or name other regions";
@@ -58,7 +57,7 @@ pub(crate) fn inventory(
                 Err(error) => answer.findings.push(unread(region.as_deref(), &error)),
             }
         }
-        cut(&mut answer, request);
+        inventory::cut(request, &mut answer);
         if request.details {
             for (region, cloud) in &clouds {
                 members(cloud, region.as_deref(), &mut answer).await;
@@ -121,7 +120,7 @@ async fn read(
             found.extend(tasks.iter().filter_map(|task| place.task(&image, task)));
         }
     }
-    found.retain(|item| items::matches(request, item));
+    found.retain(|item| inventory::matches(request, item));
     Ok(found)
 }
 
@@ -159,23 +158,6 @@ pub(crate) fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.chars().all(plain)
 }
 
-/// Where an item stands in the order of all items.
-fn position(item: &Item) -> String {
-    format!("{}/{:?}/{}", item.region.as_deref().unwrap_or_default(), item.kind, item.id)
-}
-
-/// Keeps the items of one answer.
-fn cut(answer: &mut Inventory, request: &InventoryRequest) {
-    answer.items.sort_by_cached_key(position);
-    if let Some(after) = &request.after {
-        answer.items.retain(|item| position(item) > *after);
-    }
-    let limit = usize::try_from(request.limit).ok().filter(|&limit| limit > 0).unwrap_or(LIMIT);
-    answer.truncated = answer.items.len() > limit;
-    answer.items.truncate(limit);
-    answer.next = answer.items.last().filter(|_| answer.truncated).map(position);
-}
-
 /// Fills in the members of shared images: a request for each.
 async fn members(cloud: &Cloud, region: Option<&str>, answer: &mut Inventory) {
     let mut findings = Vec::new();
@@ -200,30 +182,7 @@ async fn members(cloud: &Cloud, region: Option<&str>, answer: &mut Inventory) {
 
 #[cfg(test)]
 mod tests {
-    use build_image_plugin_api::Resource;
-
     use super::*;
-
-    #[test]
-    fn an_answer_is_cut_and_continued_in_the_order_of_places() {
-        let item = |region: &str, id: &str| {
-            Item::new(ItemKind::Image, id, Resource::default()).region(region)
-        };
-        let all = [("two", "a"), ("one", "c"), ("one", "b"), ("two", "d")];
-        for limit in [1, 2, 3, 4, 0] {
-            let (mut seen, mut request) = (Vec::new(), InventoryRequest::default().limit(limit));
-            for _ in 0..5 {
-                let mut answer =
-                    Inventory::default().items(all.map(|(region, id)| item(region, id)));
-                cut(&mut answer, &request);
-                seen.extend(answer.items.iter().map(|item| item.id.clone()));
-                assert_eq!(answer.truncated, answer.next.is_some());
-                let Some(next) = answer.next else { break };
-                request = request.after(next);
-            }
-            assert_eq!(seen, ["b", "c", "a", "d"], "{limit}");
-        }
-    }
 
     #[test]
     fn regions_that_do_not_exist_are_findings() {

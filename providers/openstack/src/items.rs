@@ -2,7 +2,7 @@
 
 use build_image_plugin_api::{
     Resource,
-    document::{Audience, InventoryRequest, Item, ItemKind, ItemState, Reference},
+    document::{Audience, Item, ItemKind, ItemState, Reference},
 };
 use serde_json::Value;
 
@@ -166,32 +166,6 @@ fn replacement(text: &str) -> Option<Reference> {
     })
 }
 
-/// Whether a request asks for an item.
-pub(crate) fn matches(request: &InventoryRequest, item: &Item) -> bool {
-    fn one_of<T: PartialEq>(wanted: &[T], value: &T) -> bool {
-        wanted.is_empty() || wanted.contains(value)
-    }
-    let created = item.created.unwrap_or_default();
-    let named = request.items.is_empty() || request.items.iter().any(|one| is(one, item));
-    // What no run has created is listed only when it is named.
-    (item.run_id.is_some() || !request.items.is_empty())
-        && named
-        && (request.run_id.is_none() || request.run_id == item.run_id)
-        && one_of(&request.kinds, &item.kind)
-        && one_of(&request.names, &item.name)
-        && request.tags.iter().all(|(key, value)| item.tags.get(key) == Some(value))
-        && request.created_since.is_none_or(|since| created >= since)
-        && request.created_before.is_none_or(|before| created < before)
-}
-
-/// Whether a reference is to an item. One without a kind is to an image.
-fn is(named: &Reference, item: &Item) -> bool {
-    let kind = if named.kind == ItemKind::Other { ItemKind::Image } else { named.kind };
-    kind == item.kind
-        && named.id == item.id
-        && (named.region.is_none() || named.region == item.region)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -270,35 +244,6 @@ mod tests {
             let Some(found) = found else { continue };
             assert_eq!(found.belongs_to, Some(Reference::image("i")));
             assert_eq!((found.run_id.as_deref(), found.resource.deliverable), (Some("r"), false));
-        }
-    }
-
-    #[test]
-    fn filters_and_names_select_items() {
-        let marked = item(&json!({"tags": ["team=images"]}));
-        let foreign = item(&json!({RUN: ""}));
-        let request = InventoryRequest::default;
-        let created = 1_767_225_600;
-        for (request, of_marked, of_foreign) in [
-            (request(), true, false),
-            (request().run_id("r"), true, false),
-            (request().run_id("s"), false, false),
-            (request().kinds([ItemKind::Image, ItemKind::Task]), true, false),
-            (request().kinds([ItemKind::Task]), false, false),
-            (request().names(["n", "m"]), true, false),
-            (request().names(["N"]), false, false),
-            (request().created_since(created), true, false),
-            (request().created_since(created + 1), false, false),
-            (request().created_before(created), false, false),
-            (request().items([Reference::image("i")]), true, true),
-            (request().items([Reference::new(ItemKind::Other, "i")]), true, true),
-            (request().items([Reference::image("i").in_region("two")]), false, false),
-            (request().items([Reference::new(ItemKind::Task, "i")]), false, false),
-            (request().tags([("team", "images")]), true, false),
-            (request().tags([("team", "x")]), false, false),
-        ] {
-            let found = (matches(&request, &marked), matches(&request, &foreign));
-            assert_eq!(found, (of_marked, of_foreign), "{request:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use build_image_plugin_api::{
     Resource, Result,
     document::{Audience, Item, ItemKind, ItemState, Reference},
+    ready::inventory,
     retry::Failure,
 };
 use futures_util::{StreamExt as _, stream};
@@ -191,9 +192,9 @@ impl Reader<'_> {
 
     /// Reads who uses each image that is listed.
     async fn add_shares(&self, ecs: &Ecs, items: &mut [Item]) -> Result<(), Failure> {
-        let images = items.iter_mut().filter(|item| {
-            item.kind == ItemKind::Image && super::filter::matches(self.request, item)
-        });
+        let images = items
+            .iter_mut()
+            .filter(|item| item.kind == ItemKind::Image && inventory::matches(self.request, item));
         let reads = stream::iter(images).map(async |item| {
             let shares = ecs.shares(&item.id, &POLICY).await?;
             item.shared_with = Some(shares.into_iter().collect());

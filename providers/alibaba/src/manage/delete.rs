@@ -113,7 +113,7 @@ fn check(target: &Target, shares: usize, force: bool) -> Result<()> {
     Err(Error::new(ErrorKind::Conflict, message).with_hint("withdraw that first, or force it"))
 }
 
-/// Waits until an image is no longer listed: the service deletes it some time later, and its snapshots are in use until
+/// Waits until an image is not listed any more: the service deletes it some time later, and its snapshots are in use until
 /// then.
 async fn until_gone(ecs: &Ecs, id: &str) -> Result<()> {
     let deadline = Instant::now() + GONE;

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use build_image_plugin_api::{
     Resource, Result,
     document::{Audience, Item, ItemKind, ItemState, Reference},
+    ready::inventory,
     retry::Failure,
 };
 use futures_util::{StreamExt as _, stream};
 
-use super::{AT_A_TIME, Reader, filter};
+use super::{AT_A_TIME, Reader};
 use crate::{
     attributes::GIB,
     copies::SOURCE,
@@ -150,7 +151,7 @@ impl Reader<'_> {
         let images = items
             .iter_mut()
             .filter(|item| item.kind == ItemKind::Image && item.owner.is_none())
-            .filter(|item| filter::matches(self.request, item));
+            .filter(|item| inventory::matches(self.request, item));
         let reads = stream::iter(images).map(async |item| {
             let permissions = match sharing::permissions(ec2, &item.id, &POLICY).await {
                 // It was deregistered in the meantime.

@@ -151,7 +151,7 @@ impl Provider for Account {
         let found = self.store.data(HOME, id)?.map(|(length, _)| length);
         let found = if self.fault == "finds-everything" { found.or(Some(0)) } else { found };
         let length = found.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("there is no image `{id}` in `{HOME}`"))
+            Error::new(ErrorKind::NotFound, format!("image `{id}` does not exist in `{HOME}`"))
                 .with_hint("use the identifier that `build-image upload` printed")
         })?;
         if self.fault == "owns-what-it-finds" {
