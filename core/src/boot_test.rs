@@ -16,7 +16,7 @@ use build_image_disk::{
         Nic, Qemu, TargetMachine,
     },
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result, Stage},
@@ -57,7 +57,8 @@ pub struct BootContext<'a> {
 }
 
 /// The result of a boot test, for documents. Member names are part of the public interface.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BootTested {
     /// `ready`, or the stage at which the boot ended.
     pub stage: String,

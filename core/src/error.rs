@@ -34,6 +34,8 @@ pub enum Stage {
     Attestation,
     /// The removal of an intermediate or a replaced image, after the image was released.
     CleanUp,
+    /// Another process is at work on what was asked for.
+    InUse,
     /// The notification of the image registry at the end.
     Registry,
     /// Writing the result of a finished build: the result document, standard output.
@@ -147,6 +149,7 @@ impl Error {
             Stage::Source if self.retryable => crate::exit::UNAVAILABLE,
             Stage::Source => crate::exit::SOURCE,
             Stage::Disk => crate::exit::DISK,
+            Stage::InUse => crate::exit::UNAVAILABLE,
             Stage::Provider(_) if self.retryable => crate::exit::UNAVAILABLE,
             Stage::Provider(kind) => provider_code(kind),
             Stage::Attestation | Stage::CleanUp | Stage::Registry | Stage::Result => {
@@ -166,6 +169,7 @@ impl Error {
             Stage::Plugin => "plugin",
             Stage::Source => "source",
             Stage::Disk => "disk",
+            Stage::InUse => "in_use",
             Stage::Provider(kind) => kind.code(),
             Stage::Attestation => "attestation",
             Stage::CleanUp => "clean_up",

@@ -16,8 +16,8 @@ pub const SOURCE: u8 = 4;
 pub const DISK: u8 = 5;
 /// The cloud refused a request.
 pub const REFUSED: u8 = 6;
-/// The cloud, or a server to download from, could not be reached or requested a later retry; the same command may
-/// succeed.
+/// The cloud, or a server to download from, could not be reached or requested a later retry, or another process is at work
+/// on the same build; the same command may succeed.
 pub const UNAVAILABLE: u8 = 7;
 /// The build failed, and something it created could not be removed.
 pub const LEFTOVERS: u8 = 8;
@@ -25,5 +25,7 @@ pub const LEFTOVERS: u8 = 8;
 /// the replaced image, or the notification of the registry; `build-image resume` completes it. Or the result could
 /// not be written or printed.
 pub const FOLLOW_UP: u8 = 9;
+/// Some of several builds are done, others are not.
+pub const PARTIAL: u8 = 10;
 /// Interrupted by Ctrl-C or a termination signal.
 pub const INTERRUPTED: u8 = 130;

@@ -20,6 +20,8 @@ pub mod install;
 pub mod installers;
 pub mod interrupt;
 pub mod journal;
+pub mod matrix;
+pub mod once;
 pub mod pipeline;
 pub mod plan;
 pub mod plugins;

@@ -111,6 +111,13 @@ impl Run {
         untrusted_error(&self.directory, self.untrusted.as_deref().unwrap_or_default())
     }
 
+    /// Takes a run of another host whose lock is free for a dead one, if locks are seen by every host.
+    #[must_use]
+    pub fn with_shared_locks(self, are_shared: bool) -> Self {
+        let is_dead = are_shared && self.state == State::Elsewhere;
+        Self { state: if is_dead { State::Dead } else { self.state }, ..self }
+    }
+
     /// Returns the error for a run that may be running on another host.
     #[must_use]
     pub fn is_elsewhere(&self) -> Error {

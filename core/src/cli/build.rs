@@ -11,6 +11,7 @@ use super::{
     args,
     command::{self, Information, Parsed},
     exposed, halves, info, iso_only,
+    named::{self, Entered},
     output::Output,
     unknown,
 };
@@ -93,10 +94,23 @@ fn attempt(
         Preparation::Ready(prepared) => prepared,
     };
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
-    let recorded_args = args::without_secrets(&args, &plugin.rows());
-    drop(args);
     output.set(settings, &[core_rows(), plugin.rows()].concat(), environment);
     output.probe()?;
+    let key = Arc::new(Key::of(settings, environment)?);
+    let once = match named::enter(&prepared, &key, resumed)? {
+        Entered::Begins(once) => once,
+        Entered::Done(earlier) => {
+            named::report(*earlier, outcome, output.mode);
+            return Ok(None);
+        }
+        Entered::Unfinished(run) => {
+            let all = [run.words.clone(), args.clone()].concat();
+            let earlier = Resumed { run: *run, typed: args };
+            return attempt(all, environment, Some(&earlier), outcome, output);
+        }
+    };
+    let recorded_args = args::without_secrets(&args, &plugin.rows());
+    drop(args);
     let draws = match resumed {
         Some(resumed) => Draws::of(&resumed.run)?,
         None => Draws::new()?,
@@ -112,7 +126,6 @@ fn attempt(
     let reporter = Arc::new(Reporter::new(output.mode));
     iso_only::warn(settings, &reporter);
     super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;
-    let key = Arc::new(Key::of(settings, environment)?);
     let leave = source::Remote::Leave;
     let peeked = source::peek(&source::SourceContext::new(settings, &reporter, &interrupt), leave)?;
     let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &draws)?;
@@ -120,6 +133,7 @@ fn attempt(
         plan.resume(&resumed.run)?;
     }
     outcome.image_name.clone_from(&plan.build.image_name);
+    let once = named::begin(once, &prepared, &draws.run_id, resumed)?;
     let _ = at_work.set(plan.run.clone());
     let (words, keep) = (recorded_args, plan.keep);
     let params = PipelineParams {
@@ -129,6 +143,7 @@ fn attempt(
         environment,
         journal: None,
         words,
+        once,
         key,
         reporter,
         interrupt,

@@ -16,6 +16,8 @@ mod images;
 mod info;
 mod inspect;
 mod iso_only;
+mod matrix;
+mod named;
 mod os_release;
 mod output;
 mod overwrite;
@@ -73,12 +75,13 @@ fn keep_private() {
 }
 
 /// Verbs other than the build, which has no verb.
-const VERBS: [(&str, &str); 15] = [
+const VERBS: [(&str, &str); 16] = [
     ("plan", "print what a build would do, and do nothing"),
     ("publish", "upload and register the image of a bundle"),
     ("upload", "upload an image, to register it later"),
     ("register", "register an image from an uploaded object"),
     ("resume", "go on with a build that was killed or kept"),
+    ("matrix", "expand a file that describes many builds, or run them"),
     ("runs", "list builds that left something"),
     ("gc", "remove what killed builds left, here and in the cloud"),
     ("images", "list and change the images in an account"),
@@ -99,6 +102,10 @@ fn dispatch(args: Vec<String>, environment: &Environment) -> u8 {
         Some((verb, rest)) if verb == "upload" => return halves::upload(rest, environment),
         Some((verb, rest)) if verb == "register" => return halves::register(rest, environment),
         Some((verb, rest)) if verb == "resume" => return runs::resume(rest, environment),
+        Some((verb, rest)) if verb == "matrix" => {
+            return matrix::run(rest, environment)
+                .unwrap_or_else(|error| report_error(&error, environment));
+        }
         Some((verb, rest)) if verb == "runs" => runs::list(rest, environment),
         Some((verb, rest)) if verb == "gc" => runs::gc(rest, environment),
         Some((verb, rest)) if verb == "images" => images::run(rest, environment),

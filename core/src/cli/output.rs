@@ -67,7 +67,9 @@ impl Output {
 
     /// Reports a build that has ended; returns the exit code.
     pub(super) fn finish(&self, result: &Result<()>, outcome: &mut Outcome) -> u8 {
-        outcome.end_time = crate::clock::now();
+        if !outcome.repeated {
+            outcome.end_time = crate::clock::now();
+        }
         let mut code = match result {
             Ok(()) => exit::DONE,
             Err(error) => error.exit_code(),

@@ -79,6 +79,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
         // What the provider records is not needed later.
         journal: Some(Journal::in_memory(&key)?),
         words: Vec::new(),
+        once: None,
         key: Arc::clone(&key),
         reporter,
         interrupt,

@@ -61,6 +61,7 @@ pub(super) fn gc_parser() -> Command {
 /// The parsed request of `runs` or `gc`.
 struct Request {
     base: PathBuf,
+    shared_locks: bool,
     as_json: bool,
     yes: bool,
     adopt: Option<String>,
@@ -79,7 +80,8 @@ fn parse(parser: Command, args: &[String], environment: &Environment) -> Result<
     let find = if adopt.is_some() && yes { Key::of } else { Key::existing };
     let key = Arc::new(find(&settings, environment)?);
     let (base, as_json) = (base(&settings), settings.core().output.json);
-    Ok(Some(Request { base, as_json, yes, adopt, key }))
+    let shared_locks = settings.core().publication.shared_locks;
+    Ok(Some(Request { base, shared_locks, as_json, yes, adopt, key }))
 }
 
 /// Returns the directory of all builds' files.
@@ -214,6 +216,7 @@ fn earlier(args: &[String], environment: &Environment) -> Result<(Resumed, Vec<S
     if run.untrusted.is_some() {
         return Err(run.not_trusted());
     }
+    let run = run.with_shared_locks(settings.core().publication.shared_locks);
     if run.state == State::Elsewhere && adopt.is_none() {
         return Err(run.is_elsewhere());
     }
@@ -251,7 +254,7 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
         return images::sweep(&words, environment);
     }
     let Some(request) = parse(gc_parser(), args, environment)? else { return Ok(()) };
-    let Request { base, yes, adopt, key, .. } = request;
+    let Request { base, shared_locks, yes, adopt, key, .. } = request;
     let mut first = None;
     let mut found = false;
     let mut runs = runs::list(&base, &key);
@@ -270,6 +273,7 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
     for run in runs {
         interrupt.check()?;
         found = true;
+        let run = run.with_shared_locks(shared_locks);
         super::print(&describe(&run));
         if adopt.is_some() {
             super::print(&adopt::describe(&run, &base, environment));
@@ -457,6 +461,9 @@ mod tests {
                     let error = earlier(&words.concat(), &environment).err().unwrap();
                     assert!(error.message.contains("at work on `far-away`"), "{error}");
                 }
+                let words =
+                    [vec!["r-1".to_owned(), "--shared-locks".to_owned()], with(&[])].concat();
+                assert_eq!(earlier(&words, &environment).unwrap().0.run.state, State::Dead);
                 let words = [vec!["--adopt".to_owned(), "r-1".to_owned()], with(&[])].concat();
                 assert_eq!(earlier(&words, &environment).unwrap().0.run.id, "r-1");
                 gc(&with(&["--adopt", "r-1", "--yes"]), &environment).unwrap();

@@ -3,7 +3,7 @@
 use clap::{Arg, Command, builder::PossibleValuesParser};
 
 use super::{
-    boot, command, doctor, halves, help, images, inspect, providers, publish, runs, shell,
+    boot, command, doctor, halves, help, images, inspect, matrix, providers, publish, runs, shell,
 };
 use crate::{
     error::Result,
@@ -57,6 +57,7 @@ pub(super) fn whole(loader: &Loader) -> Result<Command> {
                 .args(flags_of(&build))
                 .arg(check_flag()),
             "resume" => runs::resume_parser().disable_help_flag(true).args(flags_of(&build)),
+            "matrix" => matrix::parser(),
             "runs" => runs::list_parser(),
             "gc" => runs::gc_parser(),
             "providers" => providers::parser(),

@@ -113,6 +113,18 @@ pub enum Entry {
         /// `success`, or the error's kind.
         result: String,
     },
+    /// A run builds under a name that the user gave (the journal of the name, not of the run).
+    NameTaken {
+        /// Identifier of the run.
+        run_id: String,
+        /// What was asked for: the settings that decide what is built.
+        request: BTreeMap<String, String>,
+    },
+    /// The build of a name is done.
+    NameDone {
+        /// The result document.
+        outcome: Value,
+    },
     /// A line of a later version.
     #[serde(other)]
     Unknown,

@@ -26,6 +26,7 @@ use crate::{
     install,
     interrupt::Interrupt,
     journal::{Entry, HostId, Journal, Key},
+    once::Once,
     plan::{Plan, check_space},
     plugins::{Plugin, RunHost},
     publication::{Publication, Translation},
@@ -67,6 +68,8 @@ pub struct Pipeline<'a> {
     pub(super) refused: Option<Error>,
     /// The bill of materials, until it is staged.
     pub(super) bill: Option<String>,
+    /// The name under which this is built, if it has one.
+    once: Option<Once>,
 }
 
 /// The parameters of a pipeline.
@@ -83,6 +86,8 @@ pub struct PipelineParams<'a> {
     pub journal: Option<Journal>,
     /// The command line without secrets.
     pub words: Vec<String>,
+    /// The name under which this is built, locked, if it has one.
+    pub once: Option<Once>,
     /// Signs the journal and the records of downloads.
     pub key: Arc<Key>,
     /// Reports progress.
@@ -113,7 +118,7 @@ impl<'a> Pipeline<'a> {
     /// When the journal cannot be written or the provider refuses its settings.
     pub fn new(params: PipelineParams<'a>) -> Result<Self> {
         let PipelineParams { plan, plugin, settings, environment, .. } = params;
-        let PipelineParams { journal, words, key, reporter, interrupt, .. } = params;
+        let PipelineParams { journal, words, once, key, reporter, interrupt, .. } = params;
         let rows = &plugin.rows();
         let program = settings.core().machine.qemu.as_deref();
         let needs_qemu = plan.installs || settings.core().boot.enabled;
@@ -171,6 +176,7 @@ impl<'a> Pipeline<'a> {
             late: Vec::new(),
             refused: None,
             bill: None,
+            once,
         })
     }
 
@@ -357,8 +363,15 @@ impl<'a> Pipeline<'a> {
         if self.plan.flow().passes(State::Notified) && !self.was_reached(State::Notified) {
             late.extend(self.notify(outcome).err());
         }
-        let first = late.into_iter().next();
+        let mut first = late.into_iter().next();
         self.write_down(|records| records.ended(outcome, true));
+        // Recorded before the run counts as done: a process killed in between leaves a run that `gc` finishes, and a result
+        // that is reported again.
+        if let Some(once) = self.once.as_mut().filter(|_| first.is_none())
+            && let Err(error) = once.done(outcome)
+        {
+            first = Some(error);
+        }
         self.end_journal(first.as_ref().map_or("success", Error::kind));
         let Some(error) = first else {
             self.tidy(true, outcome);

@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::{boot_test::BootTested, error::Error};
 
 /// A registered or published image.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ImageEntry {
     /// Identifier or path.
     pub id: String,
@@ -22,7 +23,8 @@ pub struct ImageEntry {
 }
 
 /// The plugin that was used.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PluginEntry {
     /// Provider.
     pub name: String,
@@ -47,7 +49,8 @@ pub struct GuestEntry {
 
 /// An uploaded object that is not registered yet. Its schema is `docs/schemas/uploaded-1.json`; what changes its meaning
 /// needs another version.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct UploadedEntry {
     /// Version of this form.
     pub version: u32,
@@ -69,7 +72,8 @@ impl UploadedEntry {
 }
 
 /// Why a build failed.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Failure {
     /// Identifier of the error's kind.
     pub kind: String,
@@ -93,7 +97,8 @@ pub struct Failure {
 }
 
 /// A resource that could not be removed after a failure.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Leftover {
     /// The resource.
     pub resource: Resource,
@@ -105,7 +110,8 @@ pub struct Leftover {
 }
 
 /// The result of a build. Field names are part of the public interface; fields are only added.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Outcome {
     /// `SUCCESS` or `FAILURE`.
     pub result: String,
@@ -148,6 +154,9 @@ pub struct Outcome {
     /// Whether nothing was uploaded because the account had the image already.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
+    /// Whether the build was done before, under the same name: nothing was built now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
     /// Directory of published files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
@@ -177,7 +186,7 @@ pub struct Outcome {
 }
 
 /// Members of the document that a provider's member never replaces, also if they are absent.
-const MEMBERS: [&str; 26] = [
+const MEMBERS: [&str; 27] = [
     "bytes_sent",
     "boot_locations",
     "boot_test",
@@ -196,6 +205,7 @@ const MEMBERS: [&str; 26] = [
     "modules",
     "platform",
     "plugin",
+    "repeated",
     "result",
     "run_id",
     "skipped",
@@ -240,6 +250,16 @@ impl Outcome {
         let seconds = self.durations.values().sum::<f64>().max(0.0);
         let seconds = std::time::Duration::from_secs_f64(seconds).as_secs();
         format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    }
+
+    /// Reads a document that [`Outcome::text`] wrote; `None` when it is not one.
+    #[must_use]
+    pub fn of_document(document: &Value) -> Option<Self> {
+        let mut outcome: Self = serde_json::from_value(document.clone()).ok()?;
+        let members = document.as_object()?.iter();
+        let own = members.filter(|(name, _)| !MEMBERS.contains(&name.as_str()));
+        outcome.provider = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Some(outcome)
     }
 
     /// The document as pretty-printed JSON with sorted keys.
@@ -290,6 +310,7 @@ mod tests {
         ] {
             assert_eq!(document[name], value, "{name}");
         }
+        assert_eq!(Outcome::of_document(&document).unwrap().text(), outcome.text());
     }
 
     #[test]
@@ -308,6 +329,7 @@ mod tests {
             error: Some(Failure::default()),
             leftovers: vec![Leftover::default()],
             skipped: true,
+            repeated: true,
             ..Outcome::default()
         };
         let document: BTreeMap<String, Value> = serde_json::from_str(&outcome.text()).unwrap();

@@ -110,6 +110,8 @@ groups! {
         upload_only: bool = UPLOAD_ONLY,
         /// Whether the artifacts are kept.
         reuse: bool = REUSE,
+        /// Name under which the build is made once.
+        once: Option<String> = ONCE,
         /// What becomes of a failed build.
         on_failure: OnFailure = ON_FAILURE,
         /// Whether the disk is inspected, and what an error leads to.
@@ -138,6 +140,8 @@ groups! {
         image_dir: Option<PathBuf> = IMAGE_DIR,
         /// Directory of the files of all running builds.
         artifacts_dir: Option<PathBuf> = ARTIFACTS_DIR,
+        /// Whether locks in it are seen by every host.
+        shared_locks: bool = SHARED_LOCKS,
         /// Free space that the latter must have, MB (1 000 000 bytes).
         minimum_free_mb: Option<u64> = MIN_FREE_DISK_STORAGE_MB,
         /// Whether the image is published in its provider's archive.

@@ -106,6 +106,14 @@ settings![
     NO_UPLOAD(BUILD, Switch, "stop when the disk image is published in IMAGE_DIR")
         .on_resume(OnResume::Fixed),
     REUSE(BUILD, Switch, "keep the artifacts when the build is done"),
+    ONCE(
+        BUILD,
+        Text,
+        "name of this build: with the same name, a killed build is resumed, and a finished one is reported again instead of being repeated"
+    )
+    .prefixed_only()
+    .pattern("[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+    .example("nightly-42"),
     ON_FAILURE(BUILD, Text, "what becomes of a failed build: removed, or kept for resume")
         .prefixed_only()
         .choices(OnFailure::WORDS)
@@ -309,6 +317,13 @@ settings![
     LOG_LEVEL(OUTPUT, Text, "level of the log file")
         .choices_in_both_cases(LogLevel::WORDS)
         .default_value("info"),
+    SHARED_LOCKS(
+        OUTPUT,
+        Switch,
+        "every host sees the locks of files in ARTIFACTS_DIR (NFS 4, CephFS, Lustre with flock): a run of another host whose lock is free is dead"
+    )
+    .prefixed_only()
+    .used_by(&[Use::Runs]),
     JOURNAL_KEY_FILE(
         OUTPUT,
         Path,

@@ -1,0 +1,81 @@
+//! Builds with a name, which are made once: see [`Once`].
+
+use std::sync::Arc;
+
+use super::{
+    build::{Prepared, Resumed},
+    runs,
+};
+use crate::{
+    error::Result,
+    journal::Key,
+    once::{self, Before, Once},
+    report::{Outcome, OutputMode, Reporter},
+    runs::{Run, State},
+};
+
+/// What a build with a name begins with.
+pub(super) enum Entered {
+    /// It begins, or goes on with the run that is resumed; the name is locked. `None`: it has no name.
+    Begins(Option<Once>),
+    /// A run under its name is to be resumed.
+    Unfinished(Box<Run>),
+    /// It is done.
+    Done(Box<Outcome>),
+}
+
+/// Locks the name that the settings give, and looks for what was built under it.
+///
+/// # Errors
+/// When another process builds under it; when it was built with other settings; when its run is not this user's, or may
+/// be at work on another host.
+pub(super) fn enter(
+    prepared: &Prepared,
+    key: &Arc<Key>,
+    resumed: Option<&Resumed>,
+) -> Result<Entered> {
+    let settings = &prepared.settings;
+    let base = runs::base(settings);
+    let Some(once) = Once::of(settings, &base, key)? else { return Ok(Entered::Begins(None)) };
+    if let Some(resumed) = resumed {
+        once.belongs_to(&resumed.run)?;
+        return Ok(Entered::Begins(Some(once)));
+    }
+    let request = once::request(settings, &prepared.plugin.rows())?;
+    Ok(match once.before(&base, &request, key)? {
+        Before::Nothing => Entered::Begins(Some(once)),
+        Before::Done(outcome) => Entered::Done(outcome),
+        Before::Unfinished(run) if run.untrusted.is_some() => return Err(run.not_trusted()),
+        Before::Unfinished(run) => {
+            let run = run.with_shared_locks(settings.core().publication.shared_locks);
+            if run.state == State::Elsewhere {
+                return Err(run.is_elsewhere());
+            }
+            Entered::Unfinished(Box::new(run))
+        }
+    })
+}
+
+/// Records which run builds under the name.
+///
+/// # Errors
+/// When it cannot be recorded.
+pub(super) fn begin(
+    once: Option<Once>,
+    prepared: &Prepared,
+    run_id: &str,
+    resumed: Option<&Resumed>,
+) -> Result<Option<Once>> {
+    let Some(mut once) = once else { return Ok(None) };
+    if resumed.is_none() {
+        once.begin(run_id, once::request(&prepared.settings, &prepared.plugin.rows())?)?;
+    }
+    Ok(Some(once))
+}
+
+/// Makes the result of the earlier build the result of this process.
+pub(super) fn report(earlier: Outcome, outcome: &mut Outcome, mode: OutputMode) {
+    let (run, time) = (&earlier.run_id, &earlier.end_time);
+    Reporter::new(mode).note(&format!("     done  before, by run {run}, at {time}"));
+    *outcome = Outcome { repeated: true, ..earlier };
+}
