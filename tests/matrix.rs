@@ -26,9 +26,9 @@ axes:
     - {id: web, DISK: web.raw}
     - {id: db, DISK: db.raw}
   size:
-    - {id: small, CLOUD_IMAGE_NAME: small}
-    - {id: large, CLOUD_IMAGE_NAME: large, DISK_SIZE: 16MiB}
-    - {id: huge, CLOUD_IMAGE_NAME: huge, DISK_SIZE: 24MiB}
+    - {id: small, DISK_SIZE: 8MiB}
+    - {id: large, DISK_SIZE: 16MiB}
+    - {id: huge, DISK_SIZE: 24MiB}
 exclude:
   - {product: db, size: huge}
 ";
@@ -170,7 +170,7 @@ fn killed_builds_of_a_matrix_are_finished_by_the_next_run() {
 fn an_interrupted_matrix_ends_every_build_and_leaves_nothing() {
     let bench = bench();
     let sandbox = &bench.sandbox;
-    let slow = json!([{"operation": "UploadPart", "action": {"delay_ms": 600_000}}]);
+    let slow = json!([{"operation": "UploadPart", "action": {"stall_ms": 600_000}}]);
     sandbox.emulator.as_ref().unwrap().set_faults(&slow.to_string()).unwrap();
     let mut command = sandbox.command(&["matrix", "-c", "m.yml", "--jobs", "2"]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);

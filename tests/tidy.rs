@@ -261,7 +261,7 @@ fn comments_use_the_words_of_the_glossary() {
 }
 
 /// Words that are spelled like settings: variables of the environment, and members of files of the system.
-const SPELLED_LIKE_SETTINGS: [&str; 22] = [
+const SPELLED_LIKE_SETTINGS: [&str; 25] = [
     "ALL_PROXY",
     "BUILD_IMAGE_FAILPOINT",
     "BUILD_IMAGE_PROVIDER_FILE",
@@ -278,6 +278,9 @@ const SPELLED_LIKE_SETTINGS: [&str; 22] = [
     "NO_PROXY",
     "PRETTY_NAME",
     "REQUEST_METHOD",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_RESTART_COUNT",
     "SSL_CERT_DIR",
     "SSL_CERT_FILE",
     "SYSTEMD_OS_RELEASE",

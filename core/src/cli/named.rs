@@ -16,7 +16,7 @@ use crate::{
 
 /// What a build with a name begins with.
 pub(super) enum Entered {
-    /// It begins, or goes on with the run that is resumed; the name is locked. `None`: it has no name.
+    /// It begins, or resumes a run; the name is locked. `None`: it has no name.
     Begins(Option<Once>),
     /// A run under its name is to be resumed.
     Unfinished(Box<Run>),

@@ -14,13 +14,13 @@ axes:
       ISO: /isos/15.iso
     - id: v16
       iso: /isos/16.iso
-  MODULES: [ltm, all]
+  DISK_SIZE: [8G, 16G]
   target:
     - {id: one, PLATFORM: acme, image-tags: [{owner: team}]}
-    - {id: two, PLATFORM: other, CLOUD_IMAGE_NAME: special, BOOT_LOCATIONS: }
+    - {id: two, PLATFORM: other, CLOUD_IMAGE_NAME: special, IMAGE_DIR: }
 exclude:
-  - {product: v16, MODULES: all}
-  - {product: v15, MODULES: ltm, target: two}
+  - {product: v16, DISK_SIZE: 16G}
+  - {product: v15, DISK_SIZE: 8G, target: two}
 include:
   - id: extra
     DISK: /disks/a.raw
@@ -36,11 +36,11 @@ fn a_matrix_is_every_combination_without_the_excluded_ones() {
     let builds = matrix.builds().unwrap();
     let ids: Vec<&str> = builds.iter().map(|build| build.id.as_str()).collect();
     let expected = [
-        "nightly-v15-ltm-one",
-        "nightly-v15-all-one",
-        "nightly-v15-all-two",
-        "nightly-v16-ltm-one",
-        "nightly-v16-ltm-two",
+        "nightly-v15-8G-one",
+        "nightly-v15-16G-one",
+        "nightly-v15-16G-two",
+        "nightly-v16-8G-one",
+        "nightly-v16-8G-two",
         "nightly-extra",
     ];
     assert_eq!(ids, expected);
@@ -48,19 +48,19 @@ fn a_matrix_is_every_combination_without_the_excluded_ones() {
         builds[2].args(&matrix),
         [
             "--once",
-            "nightly-v15-all-two",
+            "nightly-v15-16G-two",
             "-c",
             "build.yml",
             "--cloud-image-name=special",
             "--iso=/isos/15.iso",
-            "--modules=all",
+            "--disk-size=16G",
             "--platform=other",
-            "--output-json-file=results/nightly-v15-all-two.json",
+            "--output-json-file=results/nightly-v15-16G-two.json",
         ]
     );
     let axes: Vec<(&str, &str)> =
         builds[2].axes.iter().map(|(axis, id)| (axis.as_str(), id.as_str())).collect();
-    assert_eq!(axes, [("MODULES", "all"), ("product", "v15"), ("target", "two")]);
+    assert_eq!(axes, [("DISK_SIZE", "16G"), ("product", "v15"), ("target", "two")]);
     assert_eq!(builds[5].settings.len(), 2);
 }
 

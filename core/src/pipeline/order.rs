@@ -30,7 +30,6 @@ use crate::{
     plan::{Plan, check_space},
     plugins::{Plugin, RunHost},
     publication::{Publication, Translation},
-    records::Records,
     report::{Outcome, Reporter},
     settings::{Environment, Resolved},
     signature::Algorithm,
@@ -69,7 +68,7 @@ pub struct Pipeline<'a> {
     /// The bill of materials, until it is staged.
     pub(super) bill: Option<String>,
     /// The name under which this is built, if it has one.
-    once: Option<Once>,
+    pub(super) once: Option<Once>,
 }
 
 /// The parameters of a pipeline.
@@ -365,13 +364,7 @@ impl<'a> Pipeline<'a> {
         }
         let mut first = late.into_iter().next();
         self.write_down(|records| records.ended(outcome, true));
-        // Recorded before the run counts as done: a process killed in between leaves a run that `gc` finishes, and a result
-        // that is reported again.
-        if let Some(once) = self.once.as_mut().filter(|_| first.is_none())
-            && let Err(error) = once.done(outcome)
-        {
-            first = Some(error);
-        }
+        first = first.or_else(|| self.done_once(outcome).err());
         self.end_journal(first.as_ref().map_or("success", Error::kind));
         let Some(error) = first else {
             self.tidy(true, outcome);
@@ -408,16 +401,6 @@ impl<'a> Pipeline<'a> {
         let remembered = plan.keep && (built || self.acted);
         if outcome.leftovers.is_empty() && !remembered {
             artifacts::remove_run(&plan.run, &plan.base);
-        }
-    }
-
-    /// Writes records for other programs, where the build has a directory. A failure is not an error of the build.
-    pub(super) fn write_down(&self, what: impl FnOnce(&Records<'_>) -> Result<()>) {
-        if self.claim.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
-            return;
-        }
-        if let Err(error) = what(&Records::new(&self.plan, self.settings)) {
-            self.reporter.warning(&error.message, error.hint.as_deref());
         }
     }
 

@@ -1,7 +1,7 @@
 //! Releases the image: from here on it belongs to the user. The remaining steps are finished by this process, or by
 //! `resume` or `gc` after a kill.
 
-use std::path::Path;
+use std::{path::Path, sync::PoisonError};
 
 use serde_json::Value;
 
@@ -10,11 +10,28 @@ use crate::{
     error::{Error, Result, Stage},
     journal::Entry,
     publication::{Committed, Publication, PublishedFile},
+    records::Records,
     registry,
     report::Outcome,
 };
 
 impl Pipeline<'_> {
+    /// Writes records for other programs, where the build has a directory. A failure is not an error of the build.
+    pub(super) fn write_down(&self, what: impl FnOnce(&Records<'_>) -> Result<()>) {
+        if self.claim.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return;
+        }
+        if let Err(error) = what(&Records::new(&self.plan, self.settings)) {
+            self.reporter.warning(&error.message, error.hint.as_deref());
+        }
+    }
+
+    /// Records the result under the name of the build, if it has one. Before the run counts as done: a process killed in between
+    /// leaves a run that `gc` finishes, and a result that is reported again.
+    pub(super) fn done_once(&mut self, outcome: &Outcome) -> Result<()> {
+        self.once.as_mut().map_or(Ok(()), |once| once.done(outcome))
+    }
+
     /// Makes the release durable. Nothing irreversible happens before this.
     ///
     /// # Errors

@@ -6,18 +6,18 @@ use super::{Checked, Layers, Matrix, MatrixBuild};
 use crate::{
     cli::{build, unknown},
     error::{Problem, Result},
-    journal::Key,
+    journal,
     matrix::Given,
     once,
     plugins::{Loader, Plugin},
-    settings::{FileLayer, Resolved, Row, Use, core_rows, keys, rows_for},
+    settings::{FileLayer, Key, Resolved, Row, Use, core_rows, keys, rows_for},
 };
 
 /// Settings that a matrix sets itself.
-const TAKEN: [(&str, &str); 3] = [
-    ("ONCE", "the id of the build is its name"),
-    ("CONFIG_FILE", "write `config: FILE` at the top of the matrix"),
-    ("OUTPUT_JSON_FILE", "write `results: DIRECTORY` at the top of the matrix"),
+const TAKEN: [(Key, &str); 3] = [
+    (keys::ONCE, "the id of the build is its name"),
+    (keys::CONFIG_FILE, "write `config: FILE` at the top of the matrix"),
+    (keys::OUTPUT_JSON_FILE, "write `results: DIRECTORY` at the top of the matrix"),
 ];
 
 /// Checks the settings of all builds, and finds what was built already.
@@ -43,7 +43,7 @@ pub(super) fn all(
         if let Some(resolved) = checker.build(&build)? {
             let place = resolved.core().publication.artifacts();
             let base = resolved.absolute(place)?;
-            let key = Key::existing(&resolved, &layers.environment)?;
+            let key = journal::Key::existing(&resolved, &layers.environment)?;
             let progress = once::progress(&base, &build.id, &key);
             checked.push(Checked { build, base, progress });
         }
@@ -107,7 +107,7 @@ impl Checker {
 /// Returns why a setting cannot stand in a matrix.
 fn problem(given: &Given, rows: &[Row], provider: &str) -> Option<Problem> {
     let (key, line) = (&given.key, given.line);
-    if let Some((_, instead)) = TAKEN.iter().find(|(taken, _)| taken == key) {
+    if let Some((_, instead)) = TAKEN.iter().find(|(taken, _)| taken.name() == key) {
         let text = format!("line {line}: {key} cannot be set for a build of a matrix");
         return Some(Problem::new(text).hint(*instead));
     }

@@ -154,7 +154,7 @@ impl Runner {
             prefixed(id, err);
         });
         if let Some(pid) = pid_of(&child) {
-            // Waits without reaping: nobody else can get its number before it is removed from the map.
+            // Waits without reaping: no other process can get its number before it is removed from the map.
             let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
         }
         lock(&self.at_work).remove(&at);
