@@ -13,7 +13,7 @@ fn account(reference: &str) -> Account {
 }
 
 /// Puts the image of another disk under a tag of a repository, as another program does; returns its digest.
-fn foreign(registry: &OciRegistry, repository: &str) -> String {
+pub(crate) fn foreign(registry: &OciRegistry, repository: &str) -> String {
     let other = Sandbox::new();
     other.disk("disk.raw", 16, 1);
     let from = format!("{}/elsewhere/disk:1", registry.address());
@@ -109,7 +109,7 @@ fn an_image_whose_run_was_killed_before_its_tags_is_found_and_discarded() {
     let items = account.items(&json!({"details": true}));
     assert_eq!(items.len(), 1, "{items:#?}");
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    assert_eq!((&items[0]["state"], &items[0]["tags"]), (&json!("unknown"), &json!({})));
+    assert_eq!((&items[0]["state"], &items[0]["tags"]), (&json!("pending"), &json!({})));
     assert!(items[0]["leased_until"].as_u64().unwrap() > now);
     let resources = json!([items[0]["resource"]]);
     let request =

@@ -1,11 +1,15 @@
 //! Checks `gc --cloud` with the emulated Alibaba Cloud after kills at every line of a journal, from a host without any file:
-//! nothing of the killed builds is left, and what others have there is unchanged.
+//! nothing of the killed builds is left, and what others have there is unchanged, also beside a build that is at work.
 
-use std::{fs, process::Stdio};
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
 
 use build_image_emulator_alibaba::{Account, Config};
 
-use crate::harness::{Clock, Run, Sandbox};
+use crate::harness::{Clock, Run, Sandbox, needs, until};
 
 const CLOUD: [&str; 2] = ["-p", "alibaba"];
 /// Least number of kills.
@@ -84,4 +88,65 @@ fn what_lost_hosts_left_is_removed_beside_what_others_have() {
     again.succeeded();
     assert!(again.stdout.contains("no unfinished build left anything"), "{}", again.stdout);
     println!("{kills} kills");
+}
+
+/// Starts a build whose parts are stored slowly, and waits until it has begun its upload.
+fn uploading(sandbox: &Sandbox, name: &str) -> Child {
+    let emulator = sandbox.emulator.as_ref().unwrap();
+    emulator.set_faults(r#"[{"operation":"UploadPart","action":{"stall_ms":200}}]"#).unwrap();
+    let before = emulator.status()["open_uploads"].as_u64();
+    let words = ["--disk", "disk.raw", "--cloud-image-name", name, "-c", "config.yml"];
+    let mut build = sandbox.command(&[&words[..], &CLOUD].concat());
+    let child = build.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("the upload", || emulator.status()["open_uploads"].as_u64() > before);
+    child
+}
+
+/// Collects from another machine, which has no file of any build.
+fn collecting(sandbox: &Sandbox, elsewhere: &Path) -> Command {
+    let config = sandbox.path().join("config.yml");
+    let words = ["gc", "--cloud", "--yes", "--older-than", "0s", "-c", config.to_str().unwrap()];
+    let mut gc = sandbox.command(&[&words[..], &CLOUD].concat());
+    gc.current_dir(elsewhere).env("HOME", elsewhere).env("XDG_STATE_HOME", elsewhere);
+    gc
+}
+
+#[test]
+fn what_a_build_at_work_has_there_stays_until_its_claim_ends() {
+    if !needs(&["cc"]) {
+        return;
+    }
+    let sandbox = Sandbox::with_cloud();
+    let slow = [("ALIBABA_UPLOAD_PART_SIZE", "1MiB"), ("ALIBABA_THREAD_COUNT", "1")];
+    sandbox.write("config.yml", &sandbox.config(&slow));
+    sandbox.disk("disk.raw", 24, 8);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let clock = Clock::new(elsewhere.path().join("clock"));
+    let collect = |ahead: i64| {
+        clock.jump(ahead);
+        let mut gc = collecting(&sandbox, elsewhere.path());
+        let run = Run::of(&clock.rules(&mut gc).output().unwrap(), None);
+        run.succeeded();
+        run
+    };
+    let mut live = uploading(&sandbox, "live");
+    let mut times = 0;
+    while live.try_wait().unwrap().is_none() {
+        let run = collect(0);
+        times += usize::from(run.stdout.contains("a build is at work with it"));
+    }
+    assert!(times > 0 && live.wait().unwrap().success(), "collected {times} times beside it");
+    sandbox.cloud_has_only(1);
+    let mut killed = uploading(&sandbox, "killed");
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let emulator = sandbox.emulator.as_ref().unwrap();
+    let left = emulator.status();
+    for ahead in [0, 1800] {
+        let run = collect(ahead);
+        assert!(run.stdout.contains("a build is at work with it"), "{ahead}: {}", run.stdout);
+        assert_eq!(emulator.status()["open_uploads"], left["open_uploads"], "{ahead}");
+    }
+    collect(2 * 3600);
+    sandbox.cloud_has_only(1);
 }

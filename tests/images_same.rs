@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -10,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    harness::{Run, Sandbox, names},
+    harness::{Run, Sandbox, names, needs_python, root},
     optional_steps::account,
 };
 
@@ -61,11 +62,13 @@ fn command(host: &Sandbox, args: &[&str]) -> std::process::Command {
     host.command(&[&given[..], &[file], args].concat())
 }
 
-fn id(run: &Run) -> String {
+/// Returns the identifier of the image of a build.
+pub(crate) fn id(run: &Run) -> String {
     run.member("image_id").as_str().unwrap().to_owned()
 }
 
-fn was_skipped(run: &Run) -> bool {
+/// Whether a build that succeeded has sent nothing, because the account has its image.
+pub(crate) fn was_skipped(run: &Run) -> bool {
     run.succeeded();
     let document = run.result.as_ref().unwrap();
     document.get("skipped").and_then(Value::as_bool) == Some(true)
@@ -159,18 +162,44 @@ fn an_image_that_is_deprecated_is_not_the_result() {
     assert!(second.stderr.contains("is deprecated or disabled"), "{}", second.stderr);
 }
 
+/// Writes a provider `plain`, the Python example with uploads, and returns its directory.
+fn plain_provider(sandbox: &Sandbox) -> PathBuf {
+    let example = root().join("providers/example-python/build-image-provider-pydir");
+    let script = format!(
+        r#"#!/usr/bin/env python3
+import importlib.machinery, importlib.util, sys
+sys.dont_write_bytecode = True
+loader = importlib.machinery.SourceFileLoader("pydir", "{}")
+pydir = importlib.util.module_from_spec(importlib.util.spec_from_loader("pydir", loader))
+loader.exec_module(pydir)
+class Plain(pydir.PyDir):
+    @staticmethod
+    def describe():
+        return {{**pydir.PyDir.describe(), "name": "plain", "uploads": True}}
+pydir.serve(Plain)
+"#,
+        example.display()
+    );
+    let path = sandbox.write("plugins/build-image-provider-plain", &script);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.path().join("plugins")
+}
+
 #[test]
 fn a_provider_without_marks_refuses_to_skip_and_a_package_ignores_it() {
     let sandbox = Sandbox::new();
     sandbox.disk("disk.raw", 2, 1);
-    let args = ["--disk", "disk.raw", "-p", "oci", "--oci-reference", "localhost:1/web:1"];
-    for verb in [&[][..], &["plan"]] {
-        let run = sandbox.run(&[verb, &args[..], &["--if-same", "skip"]].concat());
-        run.failed(
-            6,
-            &["IF_SAME is `skip`, but provider `oci` cannot find images", "leave IF_SAME"],
-        );
+    if needs_python() {
+        let directory = plain_provider(&sandbox);
+        let args = ["--disk", "disk.raw", "-p", "plain", "--provider-dir"];
+        let args = [&args[..], &[directory.to_str().unwrap()]].concat();
+        for verb in [&[][..], &["plan"]] {
+            let run = sandbox.run(&[verb, &args[..], &["--if-same", "skip"]].concat());
+            let text = "IF_SAME is `skip`, but provider `plain` cannot find images";
+            run.failed(6, &[text, "leave IF_SAME"]);
+        }
     }
+    let args = ["--disk", "disk.raw", "-p", "oci", "--oci-reference", "localhost:1/web:1"];
     sandbox.run(&[&args[..], &["--if-same", "skip", "--no-upload"]].concat()).succeeded();
 }
 

@@ -12,7 +12,9 @@ mod images;
 mod images_alibaba;
 mod images_aws;
 mod images_drift;
+mod images_drift_services;
 mod images_same;
+mod images_same_services;
 mod images_signals;
 
 mod abi_versions;
@@ -50,6 +52,8 @@ mod download_trust;
 mod fault_proxy;
 mod full_disk;
 mod gc_cloud;
+mod gc_cloud_oci;
+mod gc_cloud_openstack;
 mod guest_attributes;
 mod guest_check;
 mod guest_faults;

@@ -1,7 +1,7 @@
 //! Starts a real docker-registry for a test, reads what it stores, and lets skopeo read it back.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
@@ -81,10 +81,12 @@ impl OciRegistry {
         tags
     }
 
-    /// The digests to which marks of runs refer.
+    /// The digests to which marks of runs refer, each once.
     pub(crate) fn marks(&self, repository: &str) -> Vec<String> {
         let tags = self.all_tags(repository).into_iter();
-        tags.filter(|(tag, _)| tag.starts_with(MARK)).map(|(_, digest)| digest).collect()
+        let marked: BTreeSet<String> =
+            tags.filter(|(tag, _)| tag.starts_with(MARK)).map(|(_, digest)| digest).collect();
+        marked.into_iter().collect()
     }
 
     fn all_tags(&self, repository: &str) -> BTreeMap<String, String> {

@@ -28,7 +28,9 @@ pub(crate) fn description() -> Description {
                 .replace("[^a-zA-Z0-9._-]"),
         )
         .uploads(true)
-        .capabilities(["resume", "inventory"].into_iter().chain(crate::manage::CAPABILITIES))
+        .capabilities(
+            ["resume", "inventory", "same"].into_iter().chain(crate::manage::CAPABILITIES),
+        )
 }
 
 /// What KubeVirt's machines need from a container disk. The machine's definition chooses the bus of the disk and the

@@ -195,10 +195,19 @@ impl Removal<'_> {
         Ok(())
     }
 
-    /// Deletes a manifest that was found by its mark, with all its tags, while it still has the mark.
+    /// Deletes a manifest that was found by its mark, with all its tags, while it still has the mark. One that was not
+    /// complete may have become the image of another run since.
     async fn remove_marked(&self, digest: &str, mark: &str) -> Result<()> {
         if tag_state(self.registry, mark).await? != TagState::At(digest.to_owned()) {
             return Ok(());
+        }
+        if Mark::read(mark).is_some_and(|mark| mark.is_begun())
+            && let Some(tag) =
+                self.other_tag(digest, |tag| tag == mark || is_abandoned(tag)).await?
+        {
+            let message = format!("tag `{tag}` refers to manifest `{digest}` by now, which stays");
+            return Err(Error::new(ErrorKind::Conflict, message)
+                .with_hint("look at the image: build-image images list --all"));
         }
         self.delete(digest).await
     }
@@ -231,7 +240,8 @@ impl Removal<'_> {
             }
         }
         let own: Vec<&str> = own.iter().map(|tag| tag.name.as_str()).collect();
-        if let Some(tag) = self.other_tag(digest, &own).await? {
+        let is_own = |tag: &str| own.contains(&tag) || is_abandoned(tag);
+        if let Some(tag) = self.other_tag(digest, is_own).await? {
             // The image of another build with the same content.
             tracing::info!(%tag, %digest, "the manifest stays: a tag of another build refers to it");
             return Ok(());
@@ -239,8 +249,12 @@ impl Removal<'_> {
         self.delete(digest).await
     }
 
-    /// Returns a tag that refers to a digest and is not one of `own`.
-    async fn other_tag(&self, digest: &str, own: &[&str]) -> Result<Option<String>, Failure> {
+    /// Returns a tag that refers to a digest and does not count as one of the run.
+    async fn other_tag(
+        &self,
+        digest: &str,
+        is_own: impl Fn(&str) -> bool,
+    ) -> Result<Option<String>, Failure> {
         let registry = self.registry;
         let mut url = registry.url("tags/list")?;
         let what = "list the tags of the repository";
@@ -253,7 +267,7 @@ impl Removal<'_> {
             let document = answer.document(what)?;
             let tags = document["tags"].as_array().cloned().unwrap_or_default();
             for tag in tags.iter().filter_map(serde_json::Value::as_str) {
-                if !own.contains(&tag)
+                if !is_own(tag)
                     && tag_state(registry, tag).await? == TagState::At(digest.to_owned())
                 {
                     return Ok(Some(tag.to_owned()));
@@ -277,6 +291,11 @@ impl Removal<'_> {
     }
 }
 
+/// Whether a tag is the mark of a run that has begun an image, and is not at work any more.
+fn is_abandoned(tag: &str) -> bool {
+    Mark::read(tag).is_some_and(|mark| mark.is_begun() && !mark.is_leased())
+}
+
 /// Returns the target of `<…>; rel="next"` (RFC 8288).
 pub(crate) fn next_page(link: &str) -> Option<&str> {
     let (target, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
@@ -286,7 +305,8 @@ pub(crate) fn next_page(link: &str) -> Option<&str> {
 /// The remedy for a resource that could not be removed.
 fn remedy(config: &Config, resource: &Resource, error: Error) -> String {
     let name = config.reference.name();
-    let kept = error.hint.filter(|_| matches!(error.kind, ErrorKind::Config | ErrorKind::Auth));
+    let is_kept = matches!(error.kind, ErrorKind::Config | ErrorKind::Auth | ErrorKind::Conflict);
+    let kept = error.hint.filter(|_| is_kept);
     kept.unwrap_or_else(|| match resource.kind.as_str() {
         SESSION => "nothing needs to be done: registries end uploads by themselves".to_owned(),
         TAG if resource.attributes.contains_key(OLD) => {

@@ -21,7 +21,7 @@ use crate::{
     discard::next_page,
     flow::digest_of,
     http::{Meaning as _, foreign},
-    marks::Mark,
+    marks::{self, Mark},
     owner::Owner,
     publish::{MANIFEST, MARK, get_manifest},
     registry::{Call, Registry, Session},
@@ -31,10 +31,8 @@ use crate::{
 const MOST_TAGS: usize = 10_000;
 /// Manifests that are read at once.
 const AT_ONCE: usize = 8;
-/// How long a run claims an image that has its mark and no other tag, in seconds.
-const LEASE: u64 = 3600;
 /// Annotation with the name of an image.
-const TITLE: &str = "org.opencontainers.image.title";
+pub(crate) const TITLE: &str = "org.opencontainers.image.title";
 
 /// Lists the repository of the settings.
 ///
@@ -79,7 +77,13 @@ fn unseen(registry: &Registry, request: &InventoryRequest) -> Option<Finding> {
 
 async fn read(registry: &Registry, request: &InventoryRequest) -> Result<Vec<Item>> {
     let tags = tags(registry).await?;
-    let is_read = |tag: &&String| request.details || Mark::read(tag).is_some();
+    let unfinished = marks::unfinished(&tags);
+    // Only an image without another tag is what an unfinished run has left.
+    let all = request.details || !unfinished.is_empty();
+    let is_read = |tag: &&String| match Mark::read(tag) {
+        Some(mark) => !mark.is_begun() || unfinished.contains(tag),
+        None => all,
+    };
     let mut images: BTreeMap<String, Found> = BTreeMap::new();
     let mut reads = stream::iter(tags.iter().filter(is_read))
         .map(|tag| async move { Ok::<_, Failure>((tag, get_manifest(registry, tag).await?)) })
@@ -125,7 +129,8 @@ pub(crate) async fn tags(registry: &Registry) -> Result<Vec<String>, Failure> {
     let mut found = Vec::new();
     loop {
         let call = Call::new(Method::GET, url.clone());
-        let Some(answer) = registry.find(&call, what).await? else { return Ok(found) };
+        let listed = registry.find(&call, what).await.map_err(unlisted);
+        let Some(answer) = listed? else { return Ok(found) };
         let document = answer.document(what)?;
         let page = document["tags"].as_array().into_iter().flatten();
         found.extend(page.filter_map(|tag| tag.as_str().map(str::to_owned)));
@@ -143,16 +148,20 @@ pub(crate) async fn tags(registry: &Registry) -> Result<Vec<String>, Failure> {
     }
 }
 
+/// Says what a registry that does not list tags means for its images.
+fn unlisted(mut failure: Failure) -> Failure {
+    if matches!(failure.status, Some(403 | 405 | 501)) {
+        let hint = "images of builds are found by their tags: ask the registry's operator for permission to pull and to list tags";
+        failure.error.hint = Some(hint.to_owned());
+    }
+    failure
+}
+
 /// Returns the digest in an identifier of this repository: `NAME@DIGEST`, or a digest.
 pub(crate) fn digest_in(registry: &Registry, id: &str) -> Option<String> {
     let name = registry.reference.name();
     let digest = id.strip_prefix(&name).and_then(|rest| rest.strip_prefix('@')).unwrap_or(id);
-    let hexadecimal = digest.strip_prefix("sha256:")?;
-    let is_digest = hexadecimal.len() == 64
-        && hexadecimal
-            .chars()
-            .all(|letter| letter.is_ascii_digit() || ('a'..='f').contains(&letter));
-    is_digest.then(|| digest.to_owned())
+    marks::is_digest(digest.strip_prefix("sha256:")?).then(|| digest.to_owned())
 }
 
 /// A manifest, and the tags that refer to it as far as they were read.
@@ -177,7 +186,7 @@ impl Found {
             self.answer.json().ok_or_else(|| foreign(&format!("read manifest `{digest}`")))?;
         // Runs that have created the same manifest at once have a mark each.
         let is_wanted = |mark: &Mark| request.run_id.as_ref().is_none_or(|run| *run == mark.run_id);
-        self.marks.sort_by_key(|(_, mark)| (!is_wanted(mark), mark.created));
+        self.marks.sort_by_key(|(_, mark)| (!is_wanted(mark), mark.is_begun(), mark.created));
         let mark = self.marks.first();
         let resource = Resource::new(MANIFEST, digest).with_id(digest);
         let resource = Owner::of(registry).mark(resource).as_deliverable();
@@ -192,9 +201,10 @@ impl Found {
         if let Some((_, mark)) = mark {
             item.run_id = Some(mark.run_id.clone());
             item.created = Some(mark.created);
-            // Its run has not set its tags yet, or never did, or they were moved to another image since.
-            if request.details && self.tags.is_empty() {
-                item = item.state(ItemState::Unknown).leased_until(mark.created + LEASE);
+            item.disk_digest = self.marks.iter().find_map(|(_, mark)| mark.disk_digest());
+            if self.tags.is_empty() && self.marks.iter().all(|(_, mark)| mark.is_begun()) {
+                item = item.state(ItemState::Pending);
+                item.leased_until = self.marks.iter().map(|(_, mark)| mark.leased_until()).max();
             }
         }
         Ok(item)

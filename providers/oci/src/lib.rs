@@ -27,6 +27,7 @@ mod publish;
 mod push;
 mod reference;
 mod registry;
+mod same;
 mod session;
 mod settings;
 mod source;
@@ -72,6 +73,9 @@ impl Provider for Oci {
     }
 
     fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        if !request.same.is_empty() {
+            return same::compare(context, &self.config, &self.session, request);
+        }
         check::check(context, &self.config, &self.session, request)
     }
 

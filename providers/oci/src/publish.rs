@@ -16,10 +16,11 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    config::Config,
+    config::{Config, Kind},
     flow::{Layer, digest_of},
+    inventory,
     manifest::{self, ACCEPTED, Descriptor, Document},
-    marks::Mark,
+    marks::{self, Mark},
     owner::Owner,
     push::{has_blob, small_blob},
     registry::{Call, Registry, Session},
@@ -34,7 +35,7 @@ pub(crate) const NEW: &str = "digest";
 /// Attribute of a tag with the digest that it had.
 pub(crate) const OLD: &str = "replaced_digest";
 
-/// Checkpoint with the mark of the run, and attribute of a manifest with the mark under which it was found.
+/// Checkpoint with the first mark of the run, and attribute of a manifest with the mark under which it was found.
 pub(crate) const MARK: &str = "mark";
 
 /// What a tag refers to.
@@ -69,7 +70,11 @@ pub(crate) fn register(
         // A registry may have collected it as garbage before the run was resumed.
         small_blob(context, &registry, &configuration.digest, &configuration.bytes).await?;
         let document = manifest::manifest(config, build, &configuration, &descriptor);
-        let publication = Publication { context, registry: &registry, config, build, document };
+        // That of an artifact is known even when the host has not computed it.
+        let known = Some(layer.diff_id).filter(|_| config.kind == Kind::Artifact);
+        let disk_digest = request.disk_digest.clone().or(known);
+        let publication =
+            Publication { context, registry: &registry, config, build, document, disk_digest };
         publication.run(&descriptor).await
     })
 }
@@ -80,12 +85,12 @@ struct Publication<'a> {
     config: &'a Config,
     build: &'a Build,
     document: Document,
+    disk_digest: Option<String>,
 }
 
 impl Publication<'_> {
     async fn run(&self, layer: &Descriptor) -> Result<Registered> {
-        let Self { context, registry, .. } = self;
-        let digest = &self.document.digest;
+        let Self { context, registry, document, .. } = self;
         if !has_blob(registry, &layer.digest, layer.size).await? {
             let message = format!("the layer `{}` is not in the repository any more", layer.digest);
             return Err(Error::new(ErrorKind::NotFound, message)
@@ -95,31 +100,26 @@ impl Publication<'_> {
         for tag in &tags {
             self.before(tag).await?;
         }
-        self.put_manifest().await?;
+        let begun = self.put_manifest().await?;
         let mut replaced = serde_json::Map::new();
         for tag in &tags {
             if let Some(old) = self.put_tag(tag).await? {
                 replaced.insert(tag.clone(), json!(old));
             }
         }
-        let id = format!("{}@{digest}", registry.reference.name());
+        let complete = begun.map(|begun| begun.complete(self.disk_digest.as_deref()));
+        if let Some(mark) = complete.and_then(|mark| mark.tag()) {
+            self.put_mark(&mark).await??;
+        }
+        let id = id_of(registry, &document.digest);
         context.milestone(format!("published `{id}` as {}", tags.join(", ")))?;
-        let facts = [
-            ("reference", json!(id)),
-            ("digest", json!(digest)),
-            ("media_type", json!(self.document.media_type)),
-            ("tags", json!(tags)),
-            ("replaced", json!(replaced)),
-            ("layer", json!(layer)),
-            ("layer_digest", json!(layer.digest)),
-            ("layer_size", json!(layer.size)),
-        ];
-        let image = Image::new(id, self.config.title(self.build));
-        Ok(Registered::default().images([image]).facts(facts))
+        let answer = answer(registry, document, layer, &self.config.title(self.build), &tags);
+        Ok(answer.fact("replaced", json!(replaced)))
     }
 
-    /// Puts the manifest under its digest, unless the repository has it, and compares what the registry has then.
-    async fn put_manifest(&self) -> Result<()> {
+    /// Puts the manifest, unless the repository has it and its run completed it, and compares what the registry has then.
+    /// Returns the mark under which it was put.
+    async fn put_manifest(&self) -> Result<Option<Mark>> {
         let Self { context, registry, document, .. } = self;
         let digest = &document.digest;
         let resource = Owner::of(registry)
@@ -127,18 +127,20 @@ impl Publication<'_> {
             .with_id(digest)
             .as_deliverable();
         let earlier = context.load::<String>(MANIFEST)?;
+        let is_again = earlier.as_ref() == Some(digest);
         let exists = get_manifest(registry, digest).await?.is_some();
-        // An earlier process of this run may have put it.
-        if !exists || earlier.as_ref() == Some(digest) {
+        let mut mark = None;
+        // An earlier process of this run may have put it. That of a run that did not complete it may be removed.
+        if !exists || is_again || self.is_unfinished().await {
             context.check_cancelled()?;
             context.will_create(&resource)?;
             context.save(MANIFEST, digest)?;
             context.check_cancelled()?;
-            self.put_marked().await?;
+            mark = self.put_marked(is_again).await?;
             context.created(&resource)?;
         }
         match get_manifest(registry, digest).await? {
-            Some(answer) if digest_of(&answer.body) == *digest => Ok(()),
+            Some(answer) if digest_of(&answer.body) == *digest => Ok(mark),
             Some(_) => Err(altered(digest)),
             None => Err(Error::new(
                 ErrorKind::Provider,
@@ -150,38 +152,71 @@ impl Publication<'_> {
         }
     }
 
+    /// Whether a run has begun to publish the manifest, and not completed it. In a repository that does not list its tags,
+    /// no command removes what such runs have left.
+    async fn is_unfinished(&self) -> bool {
+        let Ok(tags) = inventory::tags(self.registry).await else { return false };
+        for tag in marks::unfinished(&tags) {
+            let at = TagState::At(self.document.digest.clone());
+            if tag_state(self.registry, tag).await.is_ok_and(|state| state == at) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Puts the manifest under the mark of the run, in one request, so that no manifest is without a mark. Where the
-    /// registry refuses that tag, it is put under its digest.
-    async fn put_marked(&self) -> Result<()> {
+    /// registry refuses that tag, it is put under its digest. `is_again`: an earlier process of the run has put it.
+    async fn put_marked(&self, is_again: bool) -> Result<Option<Mark>> {
         let Self { context, registry, document, .. } = self;
         let digest = &document.digest;
         let by_digest = || put(registry, digest, document.media_type, &document.bytes);
         // A resumed run sets the same mark.
-        let earlier = context.load::<String>(MARK)?;
-        let Some(mark) = earlier.or_else(|| Mark::now(&self.build.run_id).tag()) else {
-            return Ok(context.until_answered(by_digest()).await?);
+        let earlier = context.load::<String>(MARK)?.filter(|_| is_again);
+        let earlier = earlier.and_then(|tag| Mark::read(&tag)).filter(Mark::is_begun);
+        let mark = earlier.unwrap_or_else(|| Mark::begin(&self.build.run_id));
+        let Some(tag) = mark.tag() else {
+            context.until_answered(by_digest()).await?;
+            return Ok(None);
         };
-        let resource = Owner::of(registry)
-            .mark(Resource::new(TAG, &mark))
-            .with_id(format!("{}:{mark}", registry.reference.name()))
-            .with(NEW, digest)
-            .as_deliverable();
-        context.will_create(&resource)?;
-        context.save(MARK, &mark)?;
-        context.check_cancelled()?;
-        let put = put(registry, &mark, document.media_type, &document.bytes);
-        match context.until_answered(put).await {
-            Ok(()) => context.created(&resource),
+        context.save(MARK, &tag)?;
+        match self.put_mark(&tag).await? {
+            Ok(()) => Ok(Some(mark)),
             Err(failure) if matches!(failure.status, Some(400 | 403 | 405 | 409 | 422)) => {
-                context.gone(&resource)?;
+                context.gone(&self.mark_resource(&tag))?;
                 context.until_answered(by_digest()).await?;
                 context.warning(
-                    format!("the registry refuses the tag `{mark}`: the image will not be listed as one of this run"),
+                    format!("the registry refuses the tag `{tag}`: the image will not be listed as one of this run"),
                     "permit tags that begin with `build-image.` in the rules of the repository",
-                )
+                )?;
+                Ok(None)
             }
             Err(failure) => Err(failure.into()),
         }
+    }
+
+    fn mark_resource(&self, tag: &str) -> Resource {
+        let name = self.registry.reference.name();
+        Owner::of(self.registry)
+            .mark(Resource::new(TAG, tag))
+            .with_id(format!("{name}:{tag}"))
+            .with(NEW, &self.document.digest)
+            .as_deliverable()
+    }
+
+    /// Puts the manifest under a mark of the run. The inner result is that of the registry.
+    async fn put_mark(&self, tag: &str) -> Result<Result<(), Failure>> {
+        let Self { context, registry, document, .. } = self;
+        let resource = self.mark_resource(tag);
+        context.check_cancelled()?;
+        context.will_create(&resource)?;
+        context.check_cancelled()?;
+        let put = put(registry, tag, document.media_type, &document.bytes);
+        let put = context.until_answered(put).await;
+        if put.is_ok() {
+            context.created(&resource)?;
+        }
+        Ok(put)
     }
 
     /// Returns what a tag refers to before it is set.
@@ -260,6 +295,33 @@ impl Publication<'_> {
             _ => Ok(None),
         }
     }
+}
+
+/// Returns the identifier of an image.
+pub(crate) fn id_of(registry: &Registry, digest: &str) -> String {
+    format!("{}@{digest}", registry.reference.name())
+}
+
+/// Returns an image that is published under tags, and what is shown of it.
+pub(crate) fn answer(
+    registry: &Registry,
+    document: &Document,
+    layer: &Descriptor,
+    title: &str,
+    tags: &[String],
+) -> Registered {
+    let id = id_of(registry, &document.digest);
+    let facts = [
+        ("reference", json!(id)),
+        ("digest", json!(document.digest)),
+        ("media_type", json!(document.media_type)),
+        ("tags", json!(tags)),
+        ("replaced", json!({})),
+        ("layer", json!(layer)),
+        ("layer_digest", json!(layer.digest)),
+        ("layer_size", json!(layer.size)),
+    ];
+    Registered::default().images([Image::new(id, title)]).facts(facts)
 }
 
 /// Checkpoint of a tag.

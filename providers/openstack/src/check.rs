@@ -42,7 +42,7 @@ pub(crate) fn check(
     let mut report = CheckReport::default()
         .disk(config.disk.clone())
         .machines(machines::of(&config.wanted.properties(build, &config.disk)))
-        .creates([Resource::new(IMAGE, &build.image_name).as_deliverable()])
+        .creates([expected(config, build)])
         .permissions(permissions(config));
     report.findings.extend(disk::finding(&config.disk, &request.host));
     let problems = config.wanted.problems(build, &config.disk);
@@ -64,6 +64,16 @@ pub(crate) fn check(
         })?,
     );
     Ok(report)
+}
+
+/// The image, in the region of the settings if they name one.
+fn expected(config: &Config, build: &Build) -> Resource {
+    let image = Resource::new(IMAGE, &build.image_name).as_deliverable();
+    let mut values = config.identity.values.iter();
+    match values.find(|(name, _)| *name == "region_name") {
+        Some((_, region)) => image.in_region(region),
+        None => image,
+    }
 }
 
 /// Permissions as the policies of the image service name them.

@@ -33,7 +33,7 @@ pub(crate) fn description() -> Description {
         .tags(tags)
         .uploads(true)
         .capabilities(
-            ["resume", "share", "inventory"].into_iter().chain(crate::manage::CAPABILITIES),
+            ["resume", "share", "inventory", "same"].into_iter().chain(crate::manage::CAPABILITIES),
         )
 }
 

@@ -75,6 +75,7 @@ impl Place<'_> {
         item.created = marks::seconds(image.text("created_at"));
         item.size_bytes = image.size();
         item.leased_until = image.leased_until();
+        item.disk_digest = image.disk_digest().map(str::to_owned);
         item.owner = Some(image.text("owner"))
             .filter(|owner| !owner.is_empty() && *owner != self.project)
             .map(str::to_owned);

@@ -34,6 +34,7 @@ mod properties;
 mod publish;
 mod record;
 mod replace;
+mod same;
 mod settings;
 mod stores;
 mod stream;
@@ -79,6 +80,9 @@ impl Provider for OpenStack {
     }
 
     fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        if !request.same.is_empty() {
+            return same::compare(context, &self.config, &self.session, request);
+        }
         check::check(context, &self.config, &self.session, request)
     }
 

@@ -17,6 +17,8 @@ pub(crate) const IDENTITY: &str = "build_image_id";
 /// Until when the run claims the image, in seconds since 1970-01-01 UTC. It is removed when the image is published, so
 /// that an image with it is unfinished.
 pub(crate) const LEASE: &str = "build_image_lease";
+/// Digest of the disk that the image was made from, as it was sent: `sha256:` and hexadecimal digits.
+pub(crate) const DISK: &str = "build_image_disk";
 /// From when the image is deprecated, in seconds since 1970-01-01 UTC.
 pub(crate) const DEPRECATED_AT: &str = "build_image_deprecated_at";
 /// The image that replaces it: its identifier, and its region after `@`.
@@ -51,6 +53,11 @@ impl Image {
     pub(crate) fn run(&self) -> Option<&str> {
         let is_own = self.text(IDENTITY) == self.id();
         Some(self.text(RUN)).filter(|run| is_own && !run.is_empty())
+    }
+
+    /// Returns the digest of the disk that a run made the image from.
+    pub(crate) fn disk_digest(&self) -> Option<&str> {
+        self.run().map(|_| self.text(DISK)).filter(|text| text.starts_with("sha256:"))
     }
 
     /// Whether the run that creates the image has not published it.
@@ -88,6 +95,19 @@ mod tests {
             let mut image = json!({"id": "i", "name": "n"});
             image.as_object_mut().unwrap().extend(marks.as_object().unwrap().clone());
             assert_eq!(Image::read(image).unwrap().run(), run, "{marks}");
+        }
+    }
+
+    #[test]
+    fn the_digest_of_the_disk_is_that_of_an_image_with_its_own_identifier() {
+        for (id, digest, expected) in [
+            ("i", "sha256:1", Some("sha256:1")),
+            ("i", "1", None),
+            ("i", "", None),
+            ("j", "sha256:1", None),
+        ] {
+            let image = json!({"id": "i", RUN: "r", IDENTITY: id, DISK: digest});
+            assert_eq!(Image::read(image).unwrap().disk_digest(), expected, "{id} {digest}");
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{cloud::Cloud, config::Config, http::Meaning as _};
 
 /// Status of a member that has accepted an image.
-const ACCEPTED: &str = "accepted";
+pub(crate) const ACCEPTED: &str = "accepted";
 
 /// Shares the image; members that it has already stay.
 ///

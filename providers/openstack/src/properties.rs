@@ -43,6 +43,8 @@ const MEMBERS: [&str; 24] = [
     "schema",
     "stores",
 ];
+/// How the names of the service's properties begin.
+const SERVICE: &str = "os_glance_";
 /// The name of Windows in the facts of a guest, in `os_type`, and in `os_distro`.
 const WINDOWS: &str = "windows";
 /// Settings that are properties as they are.
@@ -177,6 +179,12 @@ impl Wanted {
     }
 }
 
+/// Whether a property decides what machines of an image are like.
+pub(crate) fn is_of_machine(name: &str) -> bool {
+    let starts = ["hw_", "os_", "img_", "vmware_"].iter().any(|start| name.starts_with(start));
+    starts && !MEMBERS.contains(&name) && !name.starts_with(SERVICE)
+}
+
 /// Returns the distribution as images of OpenStack name it: the short ID of libosinfo. Those differ from os-release for
 /// the family of openSUSE.
 fn distribution(guest: &GuestFacts) -> String {
@@ -191,8 +199,7 @@ fn property(name: &str, value: &Value) -> Result<String> {
     if name.is_empty() || name.chars().count() > NAME_LENGTH || name.chars().any(char::is_control) {
         return refuse("which is not a name", "write names of 1 to 255 characters");
     }
-    if MEMBERS.contains(&name) || name.starts_with(marks::PREFIX) || name.starts_with("os_glance_")
-    {
+    if MEMBERS.contains(&name) || name.starts_with(marks::PREFIX) || name.starts_with(SERVICE) {
         return refuse(
             "which is not a property that can be set",
             "use the setting for it, if there is one",
@@ -207,10 +214,12 @@ fn property(name: &str, value: &Value) -> Result<String> {
 
 /// Returns the image's tags for those of the build: `key=value`, or the key where the value is empty.
 pub(crate) fn tags(tags: &BTreeMap<String, String>) -> Vec<String> {
-    let text = |(key, value): (&String, &String)| {
-        if value.is_empty() { key.clone() } else { format!("{key}={value}") }
-    };
-    tags.iter().map(text).collect()
+    tags.iter().map(|(key, value)| tag(key, value)).collect()
+}
+
+/// Returns a tag as the service stores it.
+pub(crate) fn tag(key: &str, value: &str) -> String {
+    if value.is_empty() { key.to_owned() } else { format!("{key}={value}") }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
     cloud::{Cloud, HASHES, Session},
     config::{Config, IfExists},
     image::Image,
-    marks::LEASE,
+    marks::{DISK, LEASE},
     members, properties, record, replace, stores,
 };
 
@@ -68,20 +68,10 @@ impl Publication<'_> {
         self.finish(&mut image).await?;
         let hidden =
             replace::hide_older(context, cloud, config, &self.request.build, &image).await?;
-        let name = self.request.build.image_name.clone();
+        let name = &self.request.build.image_name;
         context
             .milestone(format!("published image `{name}` ({id}, {})", image.text("visibility")))?;
-        let facts = [
-            ("project_id", json!(cloud.project())),
-            ("visibility", json!(image.text("visibility"))),
-            ("hash_algorithm", json!(image.text("os_hash_algo"))),
-            ("hash", json!(image.text("os_hash_value"))),
-            ("stores", json!(image.stores())),
-            ("hidden_images", json!(hidden)),
-        ];
-        let mut image = document::Image::new(id, name);
-        image.region.clone_from(&cloud.region);
-        Ok(Registered::default().images([image]).facts(facts))
+        Ok(answer(cloud, &image, &hidden))
     }
 
     async fn image(&self) -> Result<Image> {
@@ -112,6 +102,8 @@ impl Publication<'_> {
             ("min_ram".to_owned(), json!(config.wanted.min_ram())),
             ("tags".to_owned(), json!(properties::tags(&build.tags))),
         ];
+        let digest = self.request.disk_digest.as_ref();
+        wanted.extend(digest.map(|digest| (DISK.to_owned(), json!(digest))));
         let texts = config.wanted.properties(build, &config.disk).into_iter();
         wanted.extend(texts.map(|(name, value)| (name, value.into())));
         let differs = |image: &Image, name: &str, value: &Value| {
@@ -177,6 +169,21 @@ impl Publication<'_> {
         *image = self.cloud.patch_image(id, operations, &what).await?;
         Ok(())
     }
+}
+
+/// Returns an image that is published, and what is shown of it; `hidden` are the older ones of its name that it hides.
+pub(crate) fn answer(cloud: &Cloud, image: &Image, hidden: &[String]) -> Registered {
+    let facts = [
+        ("project_id", json!(cloud.project())),
+        ("visibility", json!(image.text("visibility"))),
+        ("hash_algorithm", json!(image.text("os_hash_algo"))),
+        ("hash", json!(image.text("os_hash_value"))),
+        ("stores", json!(image.stores())),
+        ("hidden_images", json!(hidden)),
+    ];
+    let mut published = document::Image::new(image.id(), image.text("name"));
+    published.region.clone_from(&cloud.region);
+    Registered::default().images([published]).facts(facts)
 }
 
 /// The error for a name that another image of the project has.
