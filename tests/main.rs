@@ -13,6 +13,7 @@ mod images_alibaba;
 mod images_aws;
 mod images_drift;
 mod images_same;
+mod images_same_aws;
 mod images_signals;
 
 mod abi_versions;

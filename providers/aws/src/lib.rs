@@ -46,6 +46,7 @@ mod replace;
 mod s3;
 mod s3_list;
 mod s3_removal;
+mod same;
 mod script;
 mod settings;
 mod sharing;
@@ -104,6 +105,9 @@ impl Provider for Aws {
     }
 
     fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        if !request.same.is_empty() {
+            return same::compare(context, &self.config, &self.session, request);
+        }
         self.uploads.store(request.online, Ordering::Relaxed);
         check::check(context, self, request)
     }
