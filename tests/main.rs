@@ -108,6 +108,8 @@ mod tidy;
 mod tls;
 mod unprivileged;
 mod upload_delta;
+mod upload_delta_aws;
+mod upload_delta_aws_kills;
 mod upload_register;
 mod upload_register_kills;
 mod windows_disks;
