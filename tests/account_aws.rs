@@ -39,7 +39,7 @@ fn open(account: &AwsAccount) -> Account {
 }
 
 /// Number of requests that changed something.
-fn changing(account: &AwsAccount) -> usize {
+pub(crate) fn changing(account: &AwsAccount) -> usize {
     let reads = ["Describe", "Get", "List", "Head"];
     let changes = account.requests().into_iter().filter(|request| {
         let name = request["operation"].as_str().unwrap_or_default();

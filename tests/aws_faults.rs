@@ -68,17 +68,17 @@ fn judged(account: &AwsAccount, sandbox: &Sandbox, run: &Run, regions: usize) ->
 }
 
 /// The operations of an undisturbed build, with their services.
-fn operations(account: &AwsAccount) -> BTreeSet<(String, String)> {
+pub(crate) fn operations(account: &AwsAccount) -> BTreeSet<(String, String)> {
     let text = |request: &Value, name: &str| request[name].as_str().unwrap().to_owned();
     let requests = account.requests();
     requests.iter().map(|each| (text(each, "service"), text(each, "operation"))).collect()
 }
 
 /// The provider tries for a minute: only the long tests have this one.
-const ALWAYS_FAILS: &str = "always fails";
+pub(crate) const ALWAYS_FAILS: &str = "always fails";
 
 /// A fault of every operation: what it is called, the rule of the front, and whether the build must succeed.
-fn faults(service: &str, operation: &str) -> Vec<(&'static str, Value, bool)> {
+pub(crate) fn faults(service: &str, operation: &str) -> Vec<(&'static str, Value, bool)> {
     let of = |more: Value| {
         let mut rule = json!({"service": service, "operation": operation});
         rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -15,6 +15,7 @@ mod images_drift;
 mod images_drift_services;
 mod images_same;
 mod images_same_services;
+mod images_same_aws;
 mod images_signals;
 
 mod abi_versions;
@@ -113,6 +114,8 @@ mod tidy;
 mod tls;
 mod unprivileged;
 mod upload_delta;
+mod upload_delta_aws;
+mod upload_delta_aws_kills;
 mod upload_register;
 mod upload_register_kills;
 mod windows_disks;

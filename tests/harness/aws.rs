@@ -211,13 +211,25 @@ impl AwsAccount {
     /// were left out. Returns the image.
     #[track_caller]
     pub(crate) fn holds(&self, id: &str, region: &str, raw: &Path) -> Value {
+        self.holds_with_zeros(id, region, raw, 0)
+    }
+
+    /// The same for a snapshot with this number of blocks of zeros.
+    #[track_caller]
+    pub(crate) fn holds_with_zeros(
+        &self,
+        id: &str,
+        region: &str,
+        raw: &Path,
+        zeros: usize,
+    ) -> Value {
         let image = self.image(id, region);
         let snapshot = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"].as_str().unwrap();
         let compared = self.boto3(&["compare", snapshot, raw.to_str().unwrap(), region]);
         let length = raw.metadata().unwrap().len();
         assert_eq!(compared["differ"], json!([]), "{compared}");
         assert_eq!(compared["volume"], json!(length.div_ceil(1 << 30) << 30), "{compared}");
-        assert_eq!(compared["zeros"], json!(0), "{compared}");
+        assert_eq!(compared["zeros"], json!(zeros), "{compared}");
         image
     }
 }

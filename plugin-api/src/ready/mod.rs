@@ -5,12 +5,14 @@
 //! * [`files`]: writes files atomically, and locks them.
 //! * [`appliance`]: describes the virtual machine for a VMDK in an OVF descriptor.
 //! * [`inventory`]: filters and pages of listings.
+//! * [`marks`]: tags and names that connect what a run created.
 //! * [`scripted`]: implements a provider that makes the disk and leaves the upload to a script.
 
 pub mod appliance;
 mod digests;
 pub mod directory;
 pub mod inventory;
+pub mod marks;
 pub mod scripted;
 
 pub use build_image_files as files;

@@ -18,7 +18,7 @@ use crate::{
 
 /// Tag of every image and snapshot that a build creates: its value is the run. By it, a copy whose identifier is unknown
 /// is distinguished from another user's, and everything of a run is found without a local file.
-pub(crate) const MARK: &str = "build-image-run";
+pub(crate) use build_image_plugin_api::ready::marks::RUN as MARK;
 
 impl Ecs {
     fn tag_call(&self, resource_type: &str, ids: &[String]) -> (Parameters, String) {

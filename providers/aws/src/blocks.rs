@@ -45,6 +45,33 @@ impl Blocks {
         self.0.iter().map(|(first, end)| end - first).sum()
     }
 
+    /// Returns the block numbers, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().flat_map(|(first, end)| *first..*end)
+    }
+
+    /// Returns one past the last block.
+    pub(crate) fn end(&self) -> u64 {
+        self.0.last().map_or(0, |range| range.1)
+    }
+
+    /// Whether the ranges are ascending with gaps between them, and none reaches beyond `end`: they may come from a
+    /// document.
+    pub(crate) fn is_valid(&self, end: u64) -> bool {
+        self.0.iter().all(|(first, end)| first < end)
+            && self.0.windows(2).all(|pair| pair[0].1 < pair[1].0)
+            && self.end() <= end
+    }
+
+    /// Returns the blocks that are not in another set.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        let mut left = Self::default();
+        for block in self.iter().filter(|block| !other.contains(*block)) {
+            left.insert(block);
+        }
+        left
+    }
+
     /// Returns the first block that is in one of the sets only.
     pub(crate) fn first_difference(&self, other: &Self) -> Option<u64> {
         let at = self.0.iter().zip(&other.0).position(|(mine, theirs)| mine != theirs);
@@ -73,10 +100,24 @@ mod tests {
             assert_eq!(blocks.insert(block), plain.insert(block), "{block}");
             assert_eq!(blocks.len(), plain.len() as u64);
             assert!((0..101).all(|block| blocks.contains(block) == plain.contains(&block)));
-            assert!(blocks.0.windows(2).all(|pair| pair[0].1 < pair[1].0), "{blocks:?}");
+            assert!(blocks.is_valid(101), "{blocks:?}");
+            assert!(blocks.iter().eq(plain.iter().copied()), "{blocks:?}");
+            assert_eq!(blocks.end(), plain.last().map_or(0, |last| last + 1));
         }
         assert_eq!(blocks.0, [(0, 101)]);
         assert_eq!(serde_json::to_string(&blocks).unwrap(), "[[0,101]]");
+    }
+
+    #[test]
+    fn blocks_of_another_set_are_left_out() {
+        let of = |ranges: &[(u64, u64)]| Blocks(ranges.to_vec());
+        for (one, other, left) in [
+            (&[(0, 9)][..], &[][..], &[(0, 9)][..]),
+            (&[(0, 9)], &[(2, 3), (8, 12)], &[(0, 2), (3, 8)]),
+            (&[(4, 5)], &[(0, 9)], &[]),
+        ] {
+            assert_eq!(of(one).without(&of(other)), of(left), "{one:?} {other:?}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
     client::HINTS,
     cloud::Cloud,
     config::{Config, Way},
-    describe,
+    delta, describe,
     ec2::Ec2,
     expected,
     owner::Owner,
@@ -54,6 +54,7 @@ pub(crate) fn check(context: &Context, aws: &Aws, request: &CheckRequest) -> Res
     }
     let problems = config.attributes.problems(&request.build);
     report.findings.extend(problems.iter().map(|error| Finding::error("attributes", error)));
+    report.findings.extend(delta::offline(config));
     let mut report = report
         .disk(disk(config))
         .creates(expected::resources(config, &request.build))
@@ -94,16 +95,17 @@ async fn online(
     })
     .await;
     findings.extend(regions);
-    let (names, calls, encryption, bucket, quotas) = tokio::join!(
+    let (names, calls, encryption, bucket, base, quotas) = tokio::join!(
         within(LIMIT, names(cloud, build, &usable), late("image name")),
         within(LIMIT, check_calls::dry_runs(cloud, build, &usable), late("permissions")),
         within(LIMIT, check_calls::encryption(cloud, &usable), late("encryption")),
         within(LIMIT, bucket(cloud, build), late("bucket")),
+        within(LIMIT, delta::look(cloud, build), late("delta upload")),
         within(LIMIT, check_quotas::look(cloud, &usable), |error| vec![check_quotas::unknown(
             &error
         )]),
     );
-    for more in [names, calls, encryption, bucket, quotas] {
+    for more in [names, calls, encryption, bucket, base, quotas] {
         findings.extend(more);
     }
     if cloud.config.way == Way::Ebs {

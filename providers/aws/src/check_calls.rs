@@ -188,6 +188,15 @@ struct ByDefault {
     enabled: bool,
 }
 
+/// Whether the account encrypts all snapshots of a region. A missing permission for this question does not prevent a
+/// build.
+pub(crate) async fn encrypts_by_default(cloud: &Cloud<'_>, region: &str) -> bool {
+    let Ok(ec2) = Ec2::open(cloud, region) else { return false };
+    let call = Call::GetEbsEncryptionByDefault;
+    let answer = ec2.ask::<ByDefault>(call, &Parameters::new(), "", &Policy::BRIEF).await;
+    answer.is_ok_and(|answer| answer.enabled)
+}
+
 /// Checks the KMS keys, and that a shared image is not encrypted with a key that cannot be shared.
 pub(crate) async fn encryption(cloud: &Cloud<'_>, usable: &[String]) -> Vec<Finding> {
     const SUBJECT: &str = "encryption";
@@ -219,14 +228,7 @@ pub(crate) async fn encryption(cloud: &Cloud<'_>, usable: &[String]) -> Vec<Find
     if config.kms_key.is_some() {
         return findings;
     }
-    let by_default = async {
-        let ec2 = Ec2::open(cloud, &cloud.region)?;
-        let call = Call::GetEbsEncryptionByDefault;
-        let answer: ByDefault = ec2.ask(call, &Parameters::new(), "", &Policy::BRIEF).await?;
-        Ok::<_, Error>(answer.enabled)
-    };
-    // A missing permission for this question does not prevent a build.
-    if config.encrypted || by_default.await.unwrap_or(false) {
+    if config.encrypted || encrypts_by_default(cloud, &cloud.region).await {
         let error = Error::config(
             "the snapshot would be encrypted with the account's default key, and such an image cannot be shared",
         )
@@ -261,24 +263,34 @@ async fn public(cloud: &Cloud<'_>) -> Option<Finding> {
     })
 }
 
+/// Returns what the service says of a KMS key.
+///
+/// # Errors
+/// Refusals and broken connections.
+pub(crate) async fn key_metadata(
+    cloud: &Cloud<'_>,
+    region: &str,
+    key: &str,
+) -> Result<Value, Failure> {
+    let what = format!("`{}` of `{key}`", Call::DescribeKey.name());
+    let service = cloud.service(Api::Kms, region).map_err(Failure::stop)?;
+    let request = Request::new(Method::POST, "/")
+        .header("content-type", "application/x-amz-json-1.1")
+        .header("x-amz-target", "TrentService.DescribeKey")
+        .body(json!({"KeyId": key}).to_string());
+    let answer = service.call(&request, &what, &Policy::BRIEF).await?;
+    let mut document = Service::json::<Value>(&answer, &what)?;
+    Ok(document["KeyMetadata"].take())
+}
+
 /// Checks that a KMS key can encrypt snapshots.
 async fn kms_key(cloud: &Cloud<'_>, region: &str, key: &str) -> Finding {
     const SUBJECT: &str = "encryption";
-    let found = async {
-        let what = format!("`{}` of `{key}`", Call::DescribeKey.name());
-        let service = cloud.service(Api::Kms, region).map_err(Failure::stop)?;
-        let request = Request::new(Method::POST, "/")
-            .header("content-type", "application/x-amz-json-1.1")
-            .header("x-amz-target", "TrentService.DescribeKey")
-            .body(json!({"KeyId": key}).to_string());
-        let answer = service.call(&request, &what, &Policy::BRIEF).await?;
-        Service::json::<Value>(&answer, &what)
-    };
-    let document = match found.await {
-        Ok(document) => document,
+    let metadata = match key_metadata(cloud, region, key).await {
+        Ok(metadata) => metadata,
         Err(failure) => return Finding::error(SUBJECT, &failure.error),
     };
-    let text = |name: &str| document["KeyMetadata"][name].as_str().unwrap_or_default().to_owned();
+    let text = |name: &str| metadata[name].as_str().unwrap_or_default().to_owned();
     let wrong = [
         ("KeyState", "Enabled"),
         ("KeyUsage", "ENCRYPT_DECRYPT"),

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     attributes::Attributes,
+    delta,
     partition::Api,
     settings::{COPIES, COPY_KEYS, SHARE, SHARE_ORGANIZATIONS, SHARE_UNITS},
 };
@@ -74,6 +75,7 @@ pub(crate) struct Config {
     /// Minutes without a block after which the vendor gives up a snapshot.
     pub(crate) snapshot_minutes: u64,
     pub(crate) concurrency: usize,
+    pub(crate) delta: delta::Options,
     pub(crate) import: Polls,
     pub(crate) image: Polls,
     pub(crate) attributes: Attributes,
@@ -114,6 +116,7 @@ impl Config {
             kms_key,
             snapshot_minutes: snapshot_minutes(settings)?,
             concurrency: usize::try_from(concurrency).unwrap_or(32),
+            delta: delta::Options::read(settings),
             import: polls(settings, "IMPORT_SNAPSHOT_TASK", 120, 30),
             image: polls(settings, "CREATE_IMAGE", 40, 30),
             attributes: Attributes::read(settings)?,

@@ -15,13 +15,14 @@ use crate::{
     cloud::{Cloud, Session},
     config::Config,
     copies::SOURCE,
+    delta::{self, MANIFEST_OF},
     ec2::Ec2,
     image::Image,
     marks::MARK,
     owner::{Owner, RUN},
     replace, s3_removal,
     snapshot::{foreign, remove_marked},
-    state::{DEREGISTERED, IMAGE, IMPORT, MULTIPART, OBJECT, REPLACED, SNAPSHOT},
+    state::{DEREGISTERED, IMAGE, IMPORT, MANIFEST, MULTIPART, OBJECT, REPLACED, SNAPSHOT},
 };
 
 /// How long a request whose answer was not awaited may take to create something.
@@ -118,6 +119,7 @@ async fn remove(
     match resource.kind.as_str() {
         IMAGE => remove_image(&ec2, resource).await,
         SNAPSHOT => remove_snapshot(&ec2, resource).await,
+        MANIFEST => delta::remove(&ec2, resource, run_of(resource), &POLICY).await,
         DEREGISTERED => replace::register_again(context, &ec2, resource, &POLICY).await,
         REPLACED => replace::delete_replaced(&ec2, resource, &POLICY).await,
         OBJECT => s3_removal::object(cloud, region, resource).await,
@@ -193,7 +195,8 @@ async fn remove_snapshot(ec2: &Ec2, resource: &Resource) -> Result<()> {
         tokio::time::sleep(LATE).await;
         found = ec2.snapshots_tagged(MARK, run, &POLICY).await?;
     }
-    for snapshot in found.into_iter().filter(|snapshot| snapshot.is_of(run)) {
+    found.retain(|snapshot| snapshot.is_of(run) && snapshot.tag(MANIFEST_OF).is_none());
+    for snapshot in found {
         if !ec2.delete_unused(&snapshot.snapshot_id, &POLICY).await? {
             return Err(in_use(&snapshot.snapshot_id));
         }
@@ -221,10 +224,10 @@ fn by_hand(resource: &Resource) -> String {
         (IMAGE, Some(id)) => {
             format!("aws ec2 deregister-image --region {region} --image-id {id}")
         }
-        (SNAPSHOT | REPLACED, Some(id)) => {
+        (SNAPSHOT | MANIFEST | REPLACED, Some(id)) => {
             format!("aws ec2 delete-snapshot --region {region} --snapshot-id {id}")
         }
-        (SNAPSHOT, None) => format!(
+        (SNAPSHOT | MANIFEST, None) => format!(
             "aws ec2 describe-snapshots --region {region} --owner-ids self --filters Name=tag:{MARK},Values={run}"
         ),
         (IMAGE, None) => format!(
@@ -251,7 +254,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_command_with_what_it_needs() {
-        for kind in [IMAGE, SNAPSHOT, REPLACED, OBJECT, MULTIPART, IMPORT, DEREGISTERED] {
+        for kind in [IMAGE, SNAPSHOT, MANIFEST, REPLACED, OBJECT, MULTIPART, IMPORT, DEREGISTERED] {
             for id in [None, Some("id-1")] {
                 let mut resource =
                     Resource::new(kind, "b/name").in_region("eu-west-1").with(RUN, "r-1");

@@ -7,13 +7,14 @@ use std::{collections::BTreeMap, time::Duration};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use build_image_plugin_api::{
     Error, ErrorKind, Result,
-    retry::{Failure, Policy},
+    retry::{Failure, Policy, retry},
 };
 use bytes::Bytes;
 use percent_encoding::utf8_percent_encode;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     blocks::{BLOCK, Blocks},
@@ -43,6 +44,8 @@ pub(crate) struct Start<'a> {
     pub(crate) minutes: u64,
     pub(crate) encrypted: bool,
     pub(crate) kms_key: Option<&'a str>,
+    /// The snapshot whose blocks the new one begins with. Its encryption is that of the new one, and must not be named.
+    pub(crate) parent: Option<&'a str>,
     pub(crate) tags: BTreeMap<String, String>,
 }
 
@@ -67,6 +70,8 @@ struct Page {
 #[serde(rename_all = "PascalCase")]
 struct Listed {
     block_index: u64,
+    #[serde(default)]
+    block_token: String,
 }
 
 /// The EBS direct APIs in a region.
@@ -78,6 +83,13 @@ pub(crate) struct EbsDirect {
 /// Whether a call failed because the snapshot does not exist any more.
 pub(crate) fn is_gone(failure: &Failure) -> bool {
     failure.has_code(&GONE) || failure.error.context("reason") == Some("SNAPSHOT_NOT_FOUND")
+}
+
+/// Whether a refused completion means that an earlier one was served: its answer was lost, or `again` says that an earlier
+/// process asked. The state of the snapshot shows how it ends.
+pub(crate) fn is_sealed(failure: &Failure, again: bool) -> bool {
+    (again || failure.error.context("attempts").is_some())
+        && failure.status.is_some_and(|status| status == 400 || status == 409)
 }
 
 impl EbsDirect {
@@ -104,10 +116,12 @@ impl EbsDirect {
             "Timeout": start.minutes,
             "Tags": tags,
         });
-        if start.encrypted {
+        if let Some(parent) = start.parent {
+            document["ParentSnapshotId"] = parent.into();
+        } else if start.encrypted {
             document["Encrypted"] = true.into();
         }
-        if let Some(key) = start.kms_key {
+        if let Some(key) = start.kms_key.filter(|_| start.parent.is_none()) {
             document["KmsKeyArn"] = key.into();
         }
         let request = Request::new(Method::POST, "/snapshots")
@@ -156,6 +170,21 @@ impl EbsDirect {
         }
     }
 
+    /// As [`EbsDirect::put`], until it succeeds or the policy gives up.
+    ///
+    /// # Errors
+    /// Refusals and broken connections.
+    pub(crate) async fn put_patiently(
+        &self,
+        snapshot: &str,
+        block: u64,
+        data: Bytes,
+        digest: &Digest,
+        policy: &Policy,
+    ) -> Result<(), Failure> {
+        retry(policy, async || self.put(snapshot, block, data.clone(), digest).await).await
+    }
+
     /// Seals a snapshot: `count` blocks, whose digests in ascending order have this digest.
     ///
     /// # Errors
@@ -180,8 +209,19 @@ impl EbsDirect {
     /// # Errors
     /// Refusals and broken connections.
     pub(crate) async fn list(&self, snapshot: &str, policy: &Policy) -> Result<Blocks, Failure> {
+        let mut found = Blocks::default();
+        self.pages(snapshot, policy, |listed| _ = found.insert(listed.block_index)).await?;
+        Ok(found)
+    }
+
+    async fn pages(
+        &self,
+        snapshot: &str,
+        policy: &Policy,
+        mut take: impl FnMut(Listed),
+    ) -> Result<(), Failure> {
         let what = format!("`{}` of `{snapshot}`", Call::ListSnapshotBlocks.name());
-        let (mut found, mut token) = (Blocks::default(), None::<String>);
+        let mut token = None::<String>;
         loop {
             let mut path = format!("/snapshots/{snapshot}/blocks?maxResults={PAGE}");
             if let Some(token) = &token {
@@ -190,15 +230,62 @@ impl EbsDirect {
             }
             let answer = self.service.call(&Request::new(Method::GET, path), &what, policy).await?;
             let page: Page = Service::json(&answer, &what)?;
-            for listed in &page.blocks {
-                found.insert(listed.block_index);
-            }
+            page.blocks.into_iter().for_each(&mut take);
             // A token that leads nowhere must not be followed for ever.
             token = page.next_token.filter(|next| Some(next) != token.as_ref());
             if token.is_none() {
-                return Ok(found);
+                return Ok(());
             }
         }
+    }
+
+    /// Reads a completed snapshot from its first block on; `None` when it has other blocks than the first ones, or more
+    /// than `most`.
+    ///
+    /// # Errors
+    /// Refusals, broken connections, and blocks that arrive damaged.
+    pub(crate) async fn read(
+        &self,
+        snapshot: &str,
+        most: u64,
+        policy: &Policy,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let mut listed = Vec::new();
+        self.pages(snapshot, policy, |block| listed.push(block)).await?;
+        let is_next = |(number, listed): (u64, &Listed)| number == listed.block_index;
+        if listed.len() as u64 > most || !(0..).zip(&listed).all(is_next) {
+            return Ok(None);
+        }
+        let mut content = Vec::new();
+        for block in &listed {
+            content.extend_from_slice(&self.block(snapshot, block, policy).await?);
+        }
+        Ok(Some(content))
+    }
+
+    async fn block(
+        &self,
+        snapshot: &str,
+        Listed { block_index, block_token }: &Listed,
+        policy: &Policy,
+    ) -> Result<Bytes, Failure> {
+        let what = format!("`{}` {block_index} of `{snapshot}`", Call::GetSnapshotBlock.name());
+        let mut path = format!("/snapshots/{snapshot}/blocks/{block_index}?blockToken=");
+        path.extend(utf8_percent_encode(block_token, ENCODED));
+        let mut request = Request::new(Method::GET, path);
+        request.limit = BLOCK_LIMIT;
+        retry(policy, async || {
+            let answer = self.service.attempt(&request, &what).await?;
+            let checksum = BASE64_STANDARD.encode(Sha256::digest(&answer.body));
+            let is_whole = answer.body.len() as u64 == BLOCK
+                && answer.header("x-amz-checksum").is_none_or(|theirs| theirs == checksum);
+            if is_whole {
+                return Ok(answer.body);
+            }
+            let message = format!("{what}: the block arrived damaged");
+            Err(Failure::network(Error::new(ErrorKind::Network, message)))
+        })
+        .await
     }
 }
 

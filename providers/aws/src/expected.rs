@@ -5,7 +5,7 @@ use build_image_plugin_api::{Resource, document::Build};
 use crate::{
     config::{Config, Way},
     names::object_key,
-    state::{IMAGE, IMPORT, MULTIPART, OBJECT, SNAPSHOT},
+    state::{IMAGE, IMPORT, MANIFEST, MULTIPART, OBJECT, SNAPSHOT},
 };
 
 /// Returns the resources that a build will create; empty while no region is set.
@@ -26,6 +26,10 @@ pub(crate) fn resources(config: &Config, build: &Build) -> Vec<Resource> {
         let snapshot = Resource::new(SNAPSHOT, format!("of {name}"));
         all.push(snapshot.in_region(region).as_deliverable());
         all.push(Resource::new(IMAGE, name).in_region(region).as_deliverable());
+    }
+    if config.delta.is_on && config.way == Way::Ebs {
+        let manifest = Resource::new(MANIFEST, format!("of {name}"));
+        all.insert(1, manifest.in_region(region).as_deliverable());
     }
     all
 }
@@ -52,6 +56,8 @@ mod tests {
         let copies = ("AWS_IMAGE_COPY_REGIONS", json!(["eu-west-1", "us-east-1"]));
         let twice = ["snapshot `of web`", "image `web`"].repeat(2);
         assert_eq!(labels(&config(std::slice::from_ref(&copies))), twice);
+        let delta = [("AWS_UPLOAD_DELTA", json!(true))];
+        assert_eq!(labels(&config(&delta))[1], "manifest_snapshot `of web`");
         let by_bucket = [("AWS_UPLOAD", json!("s3")), ("AWS_BUCKET", json!("demo"))];
         let found = labels(&config(&by_bucket));
         assert_eq!(found.len(), 5);

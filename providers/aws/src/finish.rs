@@ -86,8 +86,7 @@ pub(crate) async fn finish(
 async fn deprecate(ec2: &Ec2, image: &Image, age: Duration) -> Result<()> {
     let id = &image.image_id;
     let date = deprecation(image.creation_date.as_deref(), age)?;
-    let minute = |text: &str| text.get(..16).unwrap_or(text).to_owned();
-    if image.deprecation_time.as_deref().map(minute) == Some(minute(&date)) {
+    if is_deprecated_at(image, &date) {
         return Ok(());
     }
     let parameters = pairs(&[("ImageId", id), ("DeprecateAt", &date)]);
@@ -96,8 +95,17 @@ async fn deprecate(ec2: &Ec2, image: &Image, age: Duration) -> Result<()> {
     Ok(())
 }
 
+/// Whether an image has a deprecation date, to the minute.
+pub(crate) fn is_deprecated_at(image: &Image, date: &str) -> bool {
+    let minute = |text: &str| text.get(..16).unwrap_or(text).to_owned();
+    image.deprecation_time.as_deref().map(minute) == Some(minute(date))
+}
+
 /// Returns the date in the vendor's form; seconds do not count.
-fn deprecation(created: Option<&str>, age: Duration) -> Result<String> {
+///
+/// # Errors
+/// Config error for an age that ends outside the calendar.
+pub(crate) fn deprecation(created: Option<&str>, age: Duration) -> Result<String> {
     let created = created.and_then(|text| text.parse::<Timestamp>().ok());
     let date = created.unwrap_or_else(Timestamp::now).checked_add(age).map_err(|error| {
         Error::new(ErrorKind::Config, "AWS_DEPRECATE_AFTER ends outside the calendar")

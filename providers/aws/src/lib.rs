@@ -2,7 +2,7 @@
 //! an image (AMI) of EC2.
 //!
 //! Reading order: the steps below → `check`, `upload`, `publish`, `discard` (implementation of the steps) → `direct`,
-//! `transfer` (EBS direct), `import`, `bucket` (S3) → `ebs`, `ec2`, `s3` (the calls) → `cloud`, `client`, `credentials`
+//! `transfer`, `reader`, `delta` (EBS direct), `import`, `bucket` (S3) → `ebs`, `ec2`, `s3` (the calls) → `cloud`, `client`, `credentials`
 //! (how calls are made).
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ mod codes;
 mod config;
 mod copies;
 mod credentials;
+mod delta;
 mod describe;
 mod direct;
 mod discard;
@@ -41,11 +42,13 @@ mod package;
 mod partition;
 mod permissions;
 mod publish;
+mod reader;
 mod refusal;
 mod replace;
 mod s3;
 mod s3_list;
 mod s3_removal;
+mod same;
 mod script;
 mod settings;
 mod sharing;
@@ -104,6 +107,9 @@ impl Provider for Aws {
     }
 
     fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
+        if !request.same.is_empty() {
+            return same::compare(context, &self.config, &self.session, request);
+        }
         self.uploads.store(request.online, Ordering::Relaxed);
         check::check(context, self, request)
     }

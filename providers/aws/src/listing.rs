@@ -12,6 +12,7 @@ use build_image_plugin_api::{
 use serde::Deserialize;
 
 use crate::{
+    delta::MANIFEST_OF,
     ec2::{Ec2, Images, Items, Parameters, Snapshots, escaped, pairs},
     image::{Image, Snapshot},
     permissions::Call,
@@ -121,6 +122,25 @@ impl Ec2 {
             let filter = ("snapshot-id".to_owned(), some.to_vec());
             found.extend(self.own_snapshots(&[filter], policy).await?);
         }
+        Ok(found)
+    }
+
+    /// Returns the manifests of the snapshots of an image: those that the run of the image has written.
+    ///
+    /// # Errors
+    /// Refusals and broken connections.
+    pub(crate) async fn manifests_of(
+        &self,
+        image: &Image,
+        policy: &Policy,
+    ) -> Result<Vec<Snapshot>, Failure> {
+        let snapshots = image.snapshots();
+        if image.run().is_none() || snapshots.is_empty() {
+            return Ok(Vec::new());
+        }
+        let filter = (format!("tag:{MANIFEST_OF}"), snapshots);
+        let mut found = self.own_snapshots(&[filter], policy).await?;
+        found.retain(|manifest| manifest.run() == image.run());
         Ok(found)
     }
 

@@ -9,54 +9,35 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use build_image_plugin_api::document::{Build, Reference};
+pub(crate) use build_image_plugin_api::ready::marks::{
+    COPY_OF, DEPRECATED, DISK, IMAGE_OF, PREFIX, REPLACEMENT, RUN as MARK, is_unfinished,
+    read_image, tags, unfinished, write_image,
+};
+use build_image_plugin_api::{document::Build, ready::marks};
 use jiff::Timestamp;
 
-/// What the keys of all marks begin with, and the names of objects.
-pub(crate) const PREFIX: &str = "build-image-";
-/// Tag of everything: the run.
-pub(crate) const MARK: &str = "build-image-run";
-/// Tag of a copy and of its snapshots: the image that it is a copy of, as `REGION/ID`.
-pub(crate) const COPY_OF: &str = "build-image-copy-of";
-/// Tag of a snapshot: the image that it belongs to. It remains when the image is deregistered.
-pub(crate) const IMAGE_OF: &str = "build-image-image";
-/// Tag of an image or snapshot: the digest of the disk, `sha256:` and hexadecimal digits.
-pub(crate) const DISK: &str = "build-image-disk";
 /// Tag of a snapshot: until when a run needs it, in seconds since 1970-01-01 UTC.
 pub(crate) const LEASE: &str = "build-image-lease";
 /// Tag of a snapshot that is kept without an image: `yes`.
 pub(crate) const KEPT: &str = "build-image-kept";
-/// Tag of an image that is deprecated from a time in the past, which the service does not take: that time, in seconds
-/// since 1970-01-01 UTC.
-pub(crate) const DEPRECATED: &str = "build-image-deprecated";
-/// Tag of a deprecated image: the image to use instead, as `REGION/ID`.
-pub(crate) const REPLACEMENT: &str = "build-image-replacement";
 /// Metadata of an object: the run.
 pub(crate) const OBJECT_RUN: &str = "x-amz-meta-build-image-run";
 /// Metadata of an object: `yes` when the build was to keep it.
 pub(crate) const OBJECT_KEPT: &str = "x-amz-meta-build-image-kept";
+/// End of the key of an object.
+const END: &str = ".vmdk";
 /// Most marks of one image or snapshot; users cannot set these tags.
 pub(crate) const COUNT: usize = 5;
 /// Tags that the service permits for a resource.
 pub(crate) const TAGS_OF_RESOURCE: usize = 50;
 /// What was active within this time is claimed by a live run.
 pub(crate) const QUIET: u64 = 3600;
-
-/// End of [`COPY_OF`] while the copy is made.
-const UNFINISHED: &str = "+unfinished";
 /// The slowest upload that a lease allows for, in bytes per second: the service does not show when a block arrived.
 const SLOWEST: u64 = 1 << 20;
 
-/// Owned tags from borrowed ones.
-pub(crate) fn tags<const N: usize>(list: [(&str, &str); N]) -> BTreeMap<String, String> {
-    list.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
-}
-
 /// Returns the tags of a build with the mark of its run.
 pub(crate) fn of(build: &Build) -> BTreeMap<String, String> {
-    let mut tags = build.tags.clone();
-    tags.insert(MARK.to_owned(), build.run_id.clone());
-    tags
+    marks::with_run(&build.tags, &build.run_id)
 }
 
 /// Whether a tag key is reserved for marks.
@@ -92,45 +73,14 @@ pub(crate) fn claim_for(time: Duration, skew: i64) -> BTreeMap<String, String> {
     tags([(LEASE, &now(skew).saturating_add(time.as_secs()).to_string())])
 }
 
-/// Writes a reference to an image as the value of a tag.
-pub(crate) fn write_image(region: &str, id: &str) -> String {
-    format!("{region}/{id}")
-}
-
-/// Parses a reference to an image; `None` for a value of another form.
-pub(crate) fn read_image(text: &str) -> Option<Reference> {
-    let text = text.strip_suffix(UNFINISHED).unwrap_or(text);
-    let (region, id) = text.split_once('/')?;
-    (!region.is_empty() && !id.is_empty()).then(|| Reference::image(id).in_region(region))
-}
-
-/// Writes the value of [`COPY_OF`] for a copy that is not finished.
-pub(crate) fn unfinished(copy_of: &str) -> String {
-    format!("{copy_of}{UNFINISHED}")
-}
-
-/// Whether a value of [`COPY_OF`] is that of a copy that is not finished.
-pub(crate) fn is_unfinished(copy_of: &str) -> bool {
-    copy_of.ends_with(UNFINISHED)
-}
-
 /// Whether the key of an object is the one that this provider gives to a run.
 pub(crate) fn is_key_of(prefix: &str, key: &str, run_id: &str) -> bool {
-    let rest = key.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(PREFIX));
-    rest.and_then(|rest| rest.strip_prefix(run_id)) == Some(".vmdk")
+    marks::end_of_key(prefix, key, run_id) == Some(END)
 }
 
-/// The run of an object's key: an identifier in the form of the host, `20261122-073000-kqzxyw`, in a name that this
-/// provider gives.
+/// The run of an object's key: an identifier in the form of the host in the name that this provider gives.
 pub(crate) fn run_of_key<'a>(prefix: &str, key: &'a str) -> Option<&'a str> {
-    const FORM: &str = "00000000-000000-aaaaaa";
-    let run = key.strip_prefix(prefix)?.strip_prefix(PREFIX)?.get(..FORM.len())?;
-    let fits = |(letter, form): (char, char)| match form {
-        '0' => letter.is_ascii_digit(),
-        'a' => letter.is_ascii_lowercase() || letter.is_ascii_digit(),
-        other => letter == other,
-    };
-    (run.chars().zip(FORM.chars()).all(fits) && is_key_of(prefix, key, run)).then_some(run)
+    marks::run_of_key(prefix, key).filter(|(_, end)| *end == END).map(|(run, _)| run)
 }
 
 #[cfg(test)]
@@ -139,34 +89,16 @@ mod tests {
 
     #[test]
     fn a_run_is_read_only_from_a_key_of_the_provider() {
-        for (prefix, key, expected) in [
-            ("", "build-image-20261122-073000-kqzxyw.vmdk", Some("20261122-073000-kqzxyw")),
-            ("a/", "a/build-image-20261122-073000-kqzxyw.vmdk", Some("20261122-073000-kqzxyw")),
-            ("", "a/build-image-20261122-073000-kqzxyw.vmdk", None),
-            ("", "build-image-20261122-073000-kqzxyw/x.vmdk", None),
-            ("", "build-image-20261122-073000-kqzxyw-x.vmdk", None),
-            ("", "build-image-20261122-073000-KQZXYW.vmdk", None),
-            ("", "build-image-2026112-0073000-kqzxyw.vmdk", None),
-            ("", "build-image-mine.vmdk", None),
-            ("", "build-image-20261122-073000-kqzx\u{e4}w.vmdk", None),
-            ("", "my-build-image-20261122-073000-kqzxyw.vmdk", None),
+        for (key, expected) in [
+            ("build-image-20261122-073000-kqzxyw.vmdk", Some("20261122-073000-kqzxyw")),
+            ("build-image-20261122-073000-kqzxyw/x.vmdk", None),
+            ("build-image-20261122-073000-kqzxyw-x.vmdk", None),
+            ("build-image-mine.vmdk", None),
         ] {
-            assert_eq!(run_of_key(prefix, key), expected, "{prefix}{key}");
+            assert_eq!(run_of_key("a/", &format!("a/{key}")), expected, "{key}");
         }
         assert!(is_key_of("", "build-image-run-1.vmdk", "run-1"));
         assert!(!is_key_of("", "build-image-run-12.vmdk", "run-1"));
-    }
-
-    #[test]
-    fn a_reference_survives_as_a_tag() {
-        let value = write_image("eu-west-1", "ami-1");
-        let expected = Some(Reference::image("ami-1").in_region("eu-west-1"));
-        assert_eq!(read_image(&value), expected);
-        assert!(is_unfinished(&unfinished(&value)) && !is_unfinished(&value));
-        assert_eq!(read_image(&unfinished(&value)), expected);
-        for text in ["", "ami-1", "/ami-1", "eu-west-1/"] {
-            assert_eq!(read_image(text), None, "{text}");
-        }
     }
 
     #[test]
@@ -182,13 +114,6 @@ mod tests {
         }
         let until: u64 = claim(90 << 20, 5)[LEASE].parse().unwrap();
         assert!(until >= now(5) + QUIET + 89 && until <= now(5) + QUIET + 90);
-    }
-
-    #[test]
-    fn the_mark_wins_over_a_tag_of_its_name() {
-        let build = Build::default().run_id("r-1").tags([(MARK, "x"), ("a", "b")]);
-        let tags = of(&build);
-        assert_eq!((tags[MARK].as_str(), tags["a"].as_str()), ("r-1", "b"));
     }
 
     #[test]

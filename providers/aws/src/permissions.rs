@@ -55,6 +55,7 @@ calls! {
     PutSnapshotBlock = "ebs:PutSnapshotBlock", direct;
     CompleteSnapshot = "ebs:CompleteSnapshot", direct;
     ListSnapshotBlocks = "ebs:ListSnapshotBlocks", direct;
+    GetSnapshotBlock = "ebs:GetSnapshotBlock", |config| direct(config) && config.delta.is_on;
     DescribeKey = "kms:DescribeKey", keys;
     GenerateDataKeyWithoutPlaintext = "kms:GenerateDataKeyWithoutPlaintext", keys;
     CreateGrant = "kms:CreateGrant", keys;
@@ -141,7 +142,8 @@ mod tests {
             ]
             .concat(),
         );
-        let of_builds = [needed(&every), needed(&config(&[]))].concat();
+        let delta = config(&[("AWS_UPLOAD_DELTA", json!(true))]);
+        let of_builds = [needed(&every), needed(&delta)].concat();
         let of = |groups: &[&str], sid: &str, builds: bool| {
             let mut actions: Vec<&str> = Vec::new();
             for name in Call::ALL.iter().map(|call| call.permission()) {
@@ -179,6 +181,8 @@ mod tests {
         };
         for (pairs, name, expected) in [
             (&[][..], "ebs:PutSnapshotBlock", true),
+            (&[], "ebs:GetSnapshotBlock", false),
+            (&[("AWS_UPLOAD_DELTA", json!(true))], "ebs:GetSnapshotBlock", true),
             (&[], "s3:PutObject", false),
             (&[], "ec2:CopyImage", false),
             (&[], "kms:DescribeKey", false),

@@ -17,7 +17,7 @@ use crate::{
     ec2::{Ec2, Parameters, tag_specifications},
     finish,
     image::Image,
-    marks,
+    marks::{self, DISK},
     owner::Owner,
     permissions::Call,
     refusal::refused_outright,
@@ -58,10 +58,33 @@ pub(crate) fn register(
     context.block_on(async {
         let cloud = Cloud::open(context, config, session).await?;
         let owner = Owner::now(&cloud, &CALL).await?;
-        let build = &request.build;
+        let build = &marked(request);
         let publication = Publication { context, cloud: &cloud, config, build, owner: &owner };
         publication.run(snapshot, gib).await
     })
+}
+
+/// What is built, with the digest of its disk as a tag, which every image and snapshot of the build receives.
+fn marked(request: &RegisterRequest) -> Build {
+    let mut build = request.build.clone();
+    build.tags.extend(request.disk_digest.clone().map(|digest| (DISK.to_owned(), digest)));
+    build
+}
+
+/// The images and the members of the result document; the first image is that of the region of the build.
+pub(crate) fn answer(
+    all: Vec<document::Image>,
+    home: &Image,
+    region: &str,
+    account: &str,
+) -> Registered {
+    let facts = [
+        ("image_id", json!(home.image_id)),
+        ("region", json!(region)),
+        ("snapshot_id", json!(home.snapshots().first())),
+        ("account_id", json!(account)),
+    ];
+    Registered::default().images(all).facts(facts)
 }
 
 impl Publication<'_> {
@@ -79,17 +102,10 @@ impl Publication<'_> {
             build.image_name, ec2.region
         ))?;
         let copied = copies::copy(self, &image).await?;
-        let home = document::Image::new(id, &build.image_name).region(&ec2.region);
-        let others = copied
-            .iter()
-            .map(|(region, id)| document::Image::new(id, &build.image_name).region(region));
-        let facts = [
-            ("image_id", json!(id)),
-            ("region", json!(ec2.region)),
-            ("snapshot_id", json!(image.snapshots().first())),
-            ("account_id", json!(self.owner.account)),
-        ];
-        Ok(Registered::default().images(std::iter::once(home).chain(others)).facts(facts))
+        let named = |id: &str| document::Image::new(id, &build.image_name);
+        let others = copied.iter().map(|(region, id)| named(id).region(region));
+        let all = std::iter::once(named(id).region(&ec2.region)).chain(others).collect();
+        Ok(answer(all, &image, &ec2.region, &self.owner.account))
     }
 
     /// Refuses a taken name in any region before anything is deregistered.

@@ -22,7 +22,7 @@ use crate::{
     client::CALL,
     discard::LATE,
     ec2::{Ec2, Parameters, pairs, tag_specifications},
-    image::Image,
+    image::{Image, Snapshot},
     marks::{self, MARK},
     owner::Owner,
     permissions::Call,
@@ -108,8 +108,10 @@ impl Swap<'_> {
         for image in old {
             let permissions = sharing::permissions(self.ec2, &image.image_id, &CALL).await?;
             let uefi_data = uefi_data(self.ec2, &image.image_id, &CALL).await?;
+            let manifests = self.ec2.manifests_of(image, &CALL).await?;
             self.context.check_cancelled()?;
-            records.extend(self.record(&Old { image: image.clone(), permissions, uefi_data })?);
+            let old = Old { image: image.clone(), permissions, uefi_data };
+            records.extend(self.record(&old, &manifests)?);
         }
         for image in old {
             self.claim(image).await;
@@ -153,7 +155,7 @@ impl Swap<'_> {
         }
     }
 
-    fn record(&self, old: &Old) -> Result<Vec<Resource>> {
+    fn record(&self, old: &Old, manifests: &[Snapshot]) -> Result<Vec<Resource>> {
         let document = serde_json::to_string(old).map_err(|error| {
             Error::internal("an image cannot be written down").caused_by(&error)
         })?;
@@ -164,7 +166,8 @@ impl Swap<'_> {
         };
         let name = format!("{} of {id}", self.name);
         let image = made(DEREGISTERED, &name).with_id(id).with(DOCUMENT, document);
-        let snapshots = old.image.snapshots().into_iter();
+        let manifests = manifests.iter().map(|manifest| manifest.snapshot_id.clone());
+        let snapshots = old.image.snapshots().into_iter().chain(manifests);
         // The records that delete snapshots end before the one that needs them.
         let mut records: Vec<Resource> =
             snapshots.map(|snapshot| made(REPLACED, &snapshot).with_id(&snapshot)).collect();

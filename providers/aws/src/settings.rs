@@ -22,6 +22,7 @@ const IMAGE: &str = "aws image";
 pub(crate) fn settings() -> Vec<Setting> {
     let mut rows = access();
     rows.extend(upload());
+    rows.extend(crate::delta::settings());
     rows.extend(image());
     rows.extend(publication());
     rows.extend(tuning());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use build_image_plugin_api::{
     Context, Error, ErrorKind, Resource, Result,
     document::Build,
-    retry::{Backoff, Policy},
+    retry::{Backoff, Failure, Policy},
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::{
     client::CALL,
     cloud::Cloud,
     config::{Config, Polls},
+    delta::{self, Kept, Parent},
     ebs::{EbsDirect, Start},
     ec2::Ec2,
     image::Snapshot,
@@ -47,6 +48,12 @@ pub(crate) struct Started {
     pub(crate) sealed: bool,
     /// The snapshot is complete and was compared.
     pub(crate) verified: bool,
+    /// The snapshot that it is an increment of.
+    #[serde(default)]
+    pub(crate) parent: Option<Parent>,
+    /// The snapshot with its manifest.
+    #[serde(default)]
+    pub(crate) manifest: Option<Kept>,
 }
 
 /// What a build needs of its snapshot.
@@ -58,6 +65,8 @@ pub(crate) struct Wanted<'a> {
     /// Identity of the disk.
     pub(crate) disk: &'a str,
     pub(crate) bytes: u64,
+    /// The snapshot to begin with.
+    pub(crate) parent: Option<Parent>,
 }
 
 /// Returns the resource of a snapshot.
@@ -78,11 +87,11 @@ impl Started {
 
 impl Wanted<'_> {
     /// Returns the size of the volume.
-    fn gib(&self) -> u64 {
+    pub(crate) fn gib(&self) -> u64 {
         self.bytes.div_ceil(GIB).max(1)
     }
 
-    fn token(&self, number: u32) -> String {
+    fn token(&self, number: u32, parent: Option<&Parent>) -> String {
         let Config { encrypted, kms_key, snapshot_minutes, .. } = self.cloud.config;
         let tags = serde_json::to_string(&self.build.tags).unwrap_or_default();
         state::token(&[
@@ -95,6 +104,7 @@ impl Wanted<'_> {
             &description(self.build),
             &tags,
             self.disk,
+            parent.map_or("", |parent| &parent.snapshot),
         ])
     }
 
@@ -110,7 +120,7 @@ impl Wanted<'_> {
         let what =
             format!("snapshot `{}` of this run", earlier.id.as_ref().unwrap_or(&earlier.token));
         self.owner.may_use(&what, &earlier.owner)?;
-        if earlier.token != self.token(earlier.number) {
+        if earlier.token != self.token(earlier.number, self.parent.as_ref()) {
             return self.another(ebs, &earlier).await;
         }
         match &earlier.id {
@@ -150,15 +160,38 @@ impl Wanted<'_> {
         self.start(ebs, old.number + 1).await
     }
 
+    /// Starts a snapshot. One whose parent the service refuses is started without it.
     async fn start(&self, ebs: &EbsDirect, number: u32) -> Result<Started> {
+        let failure = match self.try_start(ebs, number, self.parent.as_ref()).await? {
+            Ok(started) => return Ok(started),
+            Err(failure) => failure,
+        };
+        let Some(parent) = self.parent.as_ref().filter(|_| refused_outright(&failure)) else {
+            return Err(failure.into());
+        };
+        let text = format!(
+            "the whole disk is sent: snapshot `{}` is refused as a base: {}",
+            parent.snapshot, failure.error
+        );
+        self.context.warning(text, delta::HINT)?;
+        Ok(self.try_start(ebs, number, None).await??)
+    }
+
+    async fn try_start(
+        &self,
+        ebs: &EbsDirect,
+        number: u32,
+        parent: Option<&Parent>,
+    ) -> Result<Result<Started, Failure>> {
         let Config { encrypted, kms_key, snapshot_minutes, .. } = self.cloud.config;
         let mut started = Started {
-            token: self.token(number),
+            token: self.token(number, parent),
             region: self.cloud.region.clone(),
             owner: self.owner.clone(),
             disk: self.disk.to_owned(),
             gib: self.gib(),
             number,
+            parent: parent.cloned(),
             ..Started::default()
         };
         let resource = started.resource(&self.build.run_id);
@@ -172,6 +205,7 @@ impl Wanted<'_> {
             minutes: *snapshot_minutes,
             encrypted: *encrypted,
             kms_key: kms_key.as_deref(),
+            parent: parent.map(|parent| parent.snapshot.as_str()),
             tags: marks::of(self.build),
         };
         match self.context.until_answered(ebs.start(&start)).await {
@@ -180,12 +214,12 @@ impl Wanted<'_> {
                 if refused_outright(&failure) {
                     self.context.gone(&resource)?;
                 }
-                return Err(failure.into());
+                return Ok(Err(failure));
             }
         }
         self.context.created(&started.resource(&self.build.run_id))?;
         self.context.save(SNAPSHOT_STATE, &started)?;
-        Ok(started)
+        Ok(Ok(started))
     }
 }
 

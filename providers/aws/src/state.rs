@@ -15,6 +15,8 @@ pub(crate) const IMAGES_STATE: &str = "images";
 
 /// A snapshot of the run.
 pub(crate) const SNAPSHOT: &str = "snapshot";
+/// The snapshot with the manifest of a snapshot of the run.
+pub(crate) const MANIFEST: &str = "manifest_snapshot";
 /// An image of the run.
 pub(crate) const IMAGE: &str = "image";
 /// An image that was deregistered for its name; its undo registers it again.

@@ -1,5 +1,5 @@
-//! Sends the blocks of the disk: one thread reads, skips zeros, and computes SHA-256; many blocks are in flight. A block
-//! counts as sent when that is on disk, so that a killed upload sends only the blocks in flight again.
+//! Sends the blocks of the disk: one thread reads, many blocks are in flight. A block counts as sent when that is on disk,
+//! so that a killed upload sends only the blocks in flight again.
 
 use std::{
     sync::{
@@ -13,16 +13,17 @@ use build_image_plugin_api::{
     Context, Disk, Error, ErrorKind, Result,
     retry::{Backoff, Failure, Policy, retry},
 };
-use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
     blocks::{BLOCK, Blocks},
-    ebs::{Digest, EbsDirect},
+    config::Config,
+    delta::Manifest,
+    ebs::EbsDirect,
     limiter::Limiter,
+    reader::{Block, Content, Reader},
     state::BLOCKS_STATE,
 };
 
@@ -50,21 +51,6 @@ pub(crate) struct Recorded {
     pub(crate) done: Blocks,
 }
 
-/// What all blocks of a disk come to.
-pub(crate) struct Content {
-    /// Blocks that are not zeros.
-    pub(crate) blocks: Blocks,
-    /// SHA-256 of their SHA-256, in ascending order.
-    pub(crate) digest: Digest,
-}
-
-/// A block of the disk.
-struct Block {
-    number: u64,
-    /// What to send, and its digest; nothing for zeros, and for a block that the service has.
-    data: Option<(Bytes, Digest)>,
-}
-
 /// The upload of one disk into one snapshot.
 pub(crate) struct Transfer<'a> {
     context: &'a Context,
@@ -80,6 +66,10 @@ pub(crate) struct Transfer<'a> {
     reported: Mutex<Instant>,
     /// Bytes sent, repeated ones included.
     sent: AtomicU64,
+    /// What the parent of the snapshot has.
+    parent: Arc<Manifest>,
+    /// Whether the digests of all blocks are wanted.
+    records_digests: bool,
 }
 
 /// Records blocks in groups.
@@ -94,7 +84,8 @@ struct Recorder {
     recorded: tokio::sync::Mutex<u64>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks a mutex; what a panic left is used as it is.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -146,8 +137,10 @@ impl<'a> Transfer<'a> {
         disk: &'a Disk,
         snapshot: &'a str,
         recorded: Recorded,
-        concurrency: usize,
+        parent: Arc<Manifest>,
+        config: &Config,
     ) -> Self {
+        let concurrency = config.concurrency;
         let total = disk.length.unwrap_or(disk.virtual_size);
         // Blocks in flight, and blocks that arrived and wait for a record, share the window.
         let half = concurrency / 2;
@@ -171,6 +164,8 @@ impl<'a> Transfer<'a> {
             total,
             reported: Mutex::new(Instant::now()),
             sent: AtomicU64::new(0),
+            parent,
+            records_digests: config.delta.is_on,
         }
     }
 
@@ -190,6 +185,8 @@ impl<'a> Transfer<'a> {
             disk: self.disk.clone(),
             total: self.total,
             known: lock(&self.recorder.state).0.done.clone(),
+            parent: Arc::clone(&self.parent),
+            records_digests: self.records_digests,
         };
         let thread = tokio::task::spawn_blocking(move || reader.run(&sender));
         let blocks =
@@ -247,88 +244,6 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// Free buffers of one block each: all memory that is freed is overwritten, so they are used again.
-type Pool = Arc<Mutex<Vec<Vec<u8>>>>;
-
-/// A filled buffer; returns to the pool when its last user drops it.
-struct Filled {
-    buffer: Vec<u8>,
-    pool: Pool,
-}
-
-impl AsRef<[u8]> for Filled {
-    fn as_ref(&self) -> &[u8] {
-        &self.buffer
-    }
-}
-
-impl Drop for Filled {
-    fn drop(&mut self) {
-        lock(&self.pool).push(std::mem::take(&mut self.buffer));
-    }
-}
-
-/// Reads the disk from its first block to its last.
-struct Reader {
-    context: Context,
-    disk: Disk,
-    total: u64,
-    known: Blocks,
-}
-
-impl Reader {
-    /// Passes on every block, with what is to be sent. Returns what the blocks come to.
-    fn run(&self, sender: &mpsc::Sender<Block>) -> Result<Content> {
-        let (mut blocks, mut all) = (Blocks::default(), Sha256::new());
-        let (mut buffer, pool) = (Vec::new(), Pool::default());
-        for number in 0..self.total.div_ceil(BLOCK) {
-            self.context.check_cancelled()?;
-            self.read(number, &mut buffer)?;
-            let mut data = None;
-            if !is_zero(&buffer) {
-                let digest: Digest = Sha256::digest(&buffer).into();
-                all.update(digest);
-                blocks.insert(number);
-                if !self.known.contains(number) {
-                    let next = lock(&pool).pop().unwrap_or_default();
-                    let buffer = std::mem::replace(&mut buffer, next);
-                    let filled = Filled { buffer, pool: Arc::clone(&pool) };
-                    data = Some((Bytes::from_owner(filled), digest));
-                }
-            }
-            if sender.blocking_send(Block { number, data }).is_err() {
-                return Err(Error::cancelled());
-            }
-        }
-        Ok(Content { blocks, digest: all.finalize().into() })
-    }
-
-    /// Fills the buffer with a whole block; the last one ends with zeros.
-    fn read(&self, number: u64, buffer: &mut Vec<u8>) -> Result<()> {
-        let size = usize::try_from(BLOCK).unwrap_or(usize::MAX);
-        buffer.resize(size, 0);
-        let offset = number * BLOCK;
-        let wanted = usize::try_from((self.total - offset).min(BLOCK)).unwrap_or(size);
-        let mut filled = 0;
-        while filled < wanted {
-            let at = offset + filled as u64;
-            let read = self.context.read_disk(&self.disk, at, &mut buffer[filled..wanted])?;
-            if read == 0 {
-                let message = format!("the disk ends at byte {at}, not at {}", self.total);
-                return Err(Error::internal(message));
-            }
-            filled += read;
-        }
-        buffer[filled..].fill(0);
-        Ok(())
-    }
-}
-
-/// Whether all bytes are zero; whole vectors at a time.
-fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(256).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
-}
-
 /// The result of a thread; a panic in it is an error.
 pub(crate) async fn joined<T>(thread: tokio::task::JoinHandle<Result<T>>) -> Result<T> {
     thread.await.unwrap_or_else(|error| Err(Error::internal("a thread ended").caused_by(&error)))
@@ -336,38 +251,9 @@ pub(crate) async fn joined<T>(thread: tokio::task::JoinHandle<Result<T>>) -> Res
 
 #[cfg(test)]
 mod tests {
-    use build_image_plugin_api::{DiskSpec, testing::MockHost};
+    use build_image_plugin_api::testing::MockHost;
 
     use super::*;
-
-    const SIZE: usize = 512 << 10;
-
-    #[test]
-    fn blocks_of_zeros_and_known_ones_are_not_passed_on_and_all_count() {
-        let mut bytes = vec![0; 4 * SIZE + 3];
-        (bytes[0], bytes[3 * SIZE], bytes[4 * SIZE + 2]) = (1, 2, 3);
-        let host = Arc::new(MockHost::new().with_disk(bytes.clone()));
-        let context = host.context();
-        let disk = context.make_disk(&DiskSpec::default()).unwrap();
-        let mut known = Blocks::default();
-        known.insert(3);
-        let reader = Reader { context, disk, total: bytes.len() as u64, known };
-        let (sender, mut receiver) = mpsc::channel(16);
-        let content = reader.run(&sender).unwrap();
-        drop(sender);
-        let mut passed = Vec::new();
-        while let Some(block) = receiver.blocking_recv() {
-            passed.push((block.number, block.data.map(|(data, _)| data.len())));
-        }
-        assert_eq!(passed, [(0, Some(SIZE)), (1, None), (2, None), (3, None), (4, Some(SIZE))]);
-        bytes.resize(5 * SIZE, 0);
-        let digests: Vec<u8> = [0, 3, 4]
-            .iter()
-            .flat_map(|number| Sha256::digest(&bytes[number * SIZE..(number + 1) * SIZE]).to_vec())
-            .collect();
-        assert_eq!(content.digest, <Digest>::from(Sha256::digest(&digests)));
-        assert_eq!(serde_json::to_string(&content.blocks).unwrap(), "[[0,1],[3,5]]");
-    }
 
     #[test]
     fn a_block_counts_when_it_is_recorded_and_groups_share_a_record() {

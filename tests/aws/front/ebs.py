@@ -69,8 +69,14 @@ def new_snapshot(call):
         older = call.world.snapshot(call.account, call.region, parent)
         if older is None:
             raise missing(f"The snapshot {parent} does not exist.")
-        if older.state != "completed" or older.account != call.account.id or gib < older.gib:
-            raise invalid("INVALID_SNAPSHOT_ID", f"{parent} is not a completed snapshot of this account with at most {gib} GiB")
+        if older.account != call.account.id:
+            raise Refused("AccessDeniedException", f"The snapshot {parent} belongs to another account.", 403, Reason="UNAUTHORIZED_ACCOUNT")
+        if older.state != "completed":
+            raise invalid("INVALID_SNAPSHOT_ID", f"The snapshot {parent} is not in the completed state.")
+        if gib < older.gib:
+            raise invalid("INVALID_VOLUME_SIZE", f"VolumeSize {gib} is less than that of the parent, {older.gib}")
+        if call.account.settings["encrypted"] and not older.encrypted:
+            raise invalid("INVALID_PARAMETER_VALUE", f"{parent} is not encrypted, and the account encrypts snapshots by default")
         encrypted, key = older.encrypted, older.key
     snapshot = Snapshot(call.account.id, call.region, gib, call.account.directory, tags=tags, encrypted=encrypted, key=key, parent=parent,
                         description=given.get("Description", ""), direct=True)

@@ -6,6 +6,7 @@
 
 use build_image_plugin_api::{
     document::Build,
+    ready::marks,
     retry::{Failure, Policy},
 };
 
@@ -43,15 +44,7 @@ pub(crate) fn manifest_key(config: &Config, build: &Build, key: &str) -> String 
 
 /// The mark of the lineage, in hexadecimal.
 fn lineage(config: &Config, build: &Build) -> String {
-    let name = if build.file_stem.is_empty() { &build.image_name } else { &build.file_stem };
-    let text = match &config.family {
-        Some(family) => format!("family {family}"),
-        None => {
-            let letters: String = name.chars().filter(|c| c.is_alphabetic()).collect();
-            format!("name {}", letters.to_lowercase())
-        }
-    };
-    hex(text.as_bytes(), MARK_BYTES)
+    hex(marks::lineage(config.family.as_deref(), build).as_bytes(), MARK_BYTES)
 }
 
 /// Keys of the objects to try, the newest first, each with the key of its manifest.
@@ -102,32 +95,4 @@ pub(super) async fn read(
         manifest::read(&text, &object).map(|manifest| Found { object, manifest })
     });
     Ok(read.await.unwrap_or_else(|_| Err("its manifest cannot be read".to_owned())))
-}
-
-#[cfg(test)]
-mod tests {
-    use build_image_plugin_api::Settings;
-    use serde_json::json;
-
-    use super::*;
-
-    fn mark(family: &str, stem: &str) -> String {
-        let values = [("ALIBABA_IMAGE_FAMILY".to_owned(), json!(family))];
-        let config = Config::read(&Settings::from_values(values.into())).unwrap();
-        lineage(&config, &Build::default().file_stem(stem.to_owned()).image_name("web"))
-    }
-
-    #[test]
-    fn versions_of_a_disk_are_one_lineage_and_a_family_is_one_whatever_the_name() {
-        let is_same =
-            |one: (&str, &str), other: (&str, &str)| mark(one.0, one.1) == mark(other.0, other.1);
-        assert!(is_same(("", "BIGIP-15.0.0-0.0.39.LTM"), ("", "BIGIP-17.1.0-0.0.16.LTM")));
-        assert!(is_same(("", "web_2026-11-29"), ("", "Web-7")));
-        assert!(!is_same(("", "BIGIP-15.0.0.LTM"), ("", "BIGIP-15.0.0.ALL")));
-        assert!(is_same(("web", "a"), ("web", "b")));
-        assert!(!is_same(("web", "a"), ("api", "a")));
-        assert!(!is_same(("web", "a"), ("", "web")));
-        // Without a name of the disk, that of the image counts.
-        assert!(is_same(("", ""), ("", "web")));
-    }
 }

@@ -14,6 +14,7 @@ use super::{AT_A_TIME, Reader};
 use crate::{
     attributes::GIB,
     copies::SOURCE,
+    delta::MANIFEST_OF,
     discard::POLICY,
     ec2::Ec2,
     image::{Image, Snapshot},
@@ -23,7 +24,7 @@ use crate::{
         seconds,
     },
     sharing,
-    state::{IMAGE, SNAPSHOT},
+    state::{IMAGE, MANIFEST, SNAPSHOT},
 };
 
 impl Reader<'_> {
@@ -107,7 +108,9 @@ impl Reader<'_> {
         // Images of others may use a snapshot of a build as well.
         let used: BTreeSet<String> = images.iter().flat_map(Image::snapshots).collect();
         let unused = found.iter().map(|found| &found.snapshot_id).filter(|id| !used.contains(*id));
-        let unused: Vec<String> = unused.cloned().collect();
+        // A manifest is needed as long as the snapshot that it describes.
+        let described = found.iter().filter_map(|found| found.tag(MANIFEST_OF).map(str::to_owned));
+        let unused: Vec<String> = unused.cloned().chain(described).collect();
         let users = ec2.images_by("block-device-mapping.snapshot-id", &unused, &POLICY).await?;
         let all: Vec<&Image> = images.iter().chain(&users).collect();
         Ok(found.iter().map(|snapshot| self.snapshot(ec2, snapshot, &all)).collect())
@@ -115,8 +118,11 @@ impl Reader<'_> {
 
     fn snapshot(&self, ec2: &Ec2, snapshot: &Snapshot, images: &[&Image]) -> Item {
         let (id, run, now) = (&snapshot.snapshot_id, snapshot.run(), self.now());
-        let image = images.iter().find(|image| image.snapshots().contains(id));
-        let mut resource = self.owned(Resource::new(SNAPSHOT, id), &ec2.region, run).with_id(id);
+        let described = snapshot.tag(MANIFEST_OF);
+        let of = described.unwrap_or(id);
+        let image = images.iter().find(|image| image.snapshots().iter().any(|one| one == of));
+        let kind = if described.is_some() { MANIFEST } else { SNAPSHOT };
+        let mut resource = self.owned(Resource::new(kind, id), &ec2.region, run).with_id(id);
         resource.deliverable = image.is_some() || snapshot.tag(KEPT).is_some();
         let mut item = Item::new(ItemKind::Snapshot, id, resource)
             .name(snapshot.tag("Name").unwrap_or_default())

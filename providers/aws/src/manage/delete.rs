@@ -11,6 +11,7 @@ use super::{Done, Manager, Target, count};
 use crate::{
     client::CALL,
     ec2::{Ec2, pairs},
+    image::Snapshot,
     listing::tag_filters,
     marks::{self, IMAGE_OF, KEPT},
     permissions::Call,
@@ -28,12 +29,16 @@ impl Manager<'_> {
         self.check(&target, force).await?;
         let all = target.image.snapshots().len();
         let own = self.own_snapshots(&target).await?;
-        let own: Vec<String> = own.into_iter().map(|snapshot| snapshot.snapshot_id).collect();
-        self.remove(&target, &own, keep_data).await?;
-        let removed = match keep_data || self.request.dry_run {
-            true => 0,
-            false => delete_snapshots(&target.ec2, &own).await?,
-        };
+        let ids = |all: Vec<Snapshot>| all.into_iter().map(|one| one.snapshot_id);
+        let own: Vec<String> = ids(own).collect();
+        let manifests: Vec<String> =
+            ids(target.ec2.manifests_of(&target.image, &CALL).await?).collect();
+        self.remove(&target, &[&own[..], &manifests].concat(), keep_data).await?;
+        let mut removed = 0;
+        if !keep_data && !self.request.dry_run {
+            removed = delete_snapshots(&target.ec2, &own).await?;
+            delete_snapshots(&target.ec2, &manifests).await?;
+        }
         let expected = if keep_data { 0 } else { own.len() };
         let shown = if self.request.dry_run { expected } else { removed };
         let kept = if keep_data { 0 } else { all - shown };
