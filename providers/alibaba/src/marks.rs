@@ -22,6 +22,8 @@ pub(crate) const DISK: &str = "build-image-disk";
 pub(crate) const DEPRECATED: &str = "build-image-deprecated";
 /// Tag of a deprecated image: the image to use instead, as `REGION/ID`.
 pub(crate) const REPLACEMENT: &str = "build-image-replacement";
+/// Tag of an image that only exists until its encrypted copy is finished.
+pub(crate) const INTERMEDIATE: &str = "build-image-intermediate";
 /// Metadata of an object: the run.
 pub(crate) const OBJECT_RUN: &str = "x-oss-meta-build-image-run";
 /// Metadata of an object: `yes` when the build was to keep it.
