@@ -34,6 +34,8 @@ pub enum Stage {
     Attestation,
     /// The removal of an intermediate or a replaced image, after the image was released.
     CleanUp,
+    /// The deprecation of older images, after the image was released.
+    Deprecation,
     /// The notification of the image registry at the end.
     Registry,
     /// Writing the result of a finished build: the result document, standard output.
@@ -149,9 +151,11 @@ impl Error {
             Stage::Disk => crate::exit::DISK,
             Stage::Provider(_) if self.retryable => crate::exit::UNAVAILABLE,
             Stage::Provider(kind) => provider_code(kind),
-            Stage::Attestation | Stage::CleanUp | Stage::Registry | Stage::Result => {
-                crate::exit::FOLLOW_UP
-            }
+            Stage::Attestation
+            | Stage::CleanUp
+            | Stage::Deprecation
+            | Stage::Registry
+            | Stage::Result => crate::exit::FOLLOW_UP,
             Stage::Interrupted => crate::exit::INTERRUPTED,
             Stage::Bug => crate::exit::BUG,
         }
@@ -169,6 +173,7 @@ impl Error {
             Stage::Provider(kind) => kind.code(),
             Stage::Attestation => "attestation",
             Stage::CleanUp => "clean_up",
+            Stage::Deprecation => "deprecation",
             Stage::Registry => "registry",
             Stage::Result => "result",
             Stage::Interrupted => "interrupted",

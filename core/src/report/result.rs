@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use build_image_guest::{Attributes, Finding};
-use build_image_plugin_api::{Exhausted, Resource};
+use build_image_plugin_api::{Exhausted, Resource, document::Managed};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -148,6 +148,9 @@ pub struct Outcome {
     /// Whether nothing was uploaded because the account had the image already.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
+    /// Older images that the build deprecated, or could not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deprecated: Vec<Managed>,
     /// Directory of published files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
@@ -177,10 +180,11 @@ pub struct Outcome {
 }
 
 /// Members of the document that a provider's member never replaces, also if they are absent.
-const MEMBERS: [&str; 26] = [
+const MEMBERS: [&str; 27] = [
     "bytes_sent",
     "boot_locations",
     "boot_test",
+    "deprecated",
     "durations",
     "end_time",
     "error",
@@ -308,6 +312,7 @@ mod tests {
             error: Some(Failure::default()),
             leftovers: vec![Leftover::default()],
             skipped: true,
+            deprecated: vec![Managed::default()],
             ..Outcome::default()
         };
         let document: BTreeMap<String, Value> = serde_json::from_str(&outcome.text()).unwrap();
