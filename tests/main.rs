@@ -11,7 +11,9 @@ mod harness;
 mod images;
 mod images_alibaba;
 mod images_aws;
+mod images_deprecate;
 mod images_drift;
+mod images_drift_alibaba;
 mod images_same;
 mod images_signals;
 
