@@ -288,10 +288,12 @@ async fn image_name(
         Ok(found) => found,
         Err(failure) => return Some(Finding::error(SUBJECT, &failure.error)),
     };
+    // The answer that named the encrypted image may have been lost.
+    let is_encrypted = |image: &Image| config.key.is_some() && image.is_tagged(MARK, &build.run_id);
     let is_ours = |image: &Image| {
         let is_copy = before.copies.contains(&image.image_id);
         is_copy
-            || image.is_tagged(MARK, &build.run_id)
+            || is_encrypted(image)
             || before.import.as_ref().is_some_and(|state| {
                 state.image_id.as_deref() == Some(image.image_id.as_str())
                     || is_import_of(image, (&state.bucket, &state.key), &state.run)
