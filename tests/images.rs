@@ -64,7 +64,7 @@ impl Bench {
     }
 }
 
-fn command(sandbox: &Sandbox, args: &[&str]) -> std::process::Command {
+pub(crate) fn command(sandbox: &Sandbox, args: &[&str]) -> std::process::Command {
     let file = account().to_str().unwrap();
     let at = usize::from(args.first().is_some_and(|word| !word.starts_with('-')))
         * args.iter().take_while(|word| !word.starts_with('-')).count().min(2);

@@ -288,12 +288,12 @@ fn changes(log: &Path) -> Vec<String> {
     let text = fs::read_to_string(log).unwrap_or_default();
     let operation = |line: &str| {
         let line: Value = serde_json::from_str(line).unwrap();
-        line["operation"].as_str().unwrap_or_default().to_owned()
+        let is_dry = line["code"] == "DryRunOperation";
+        (!is_dry).then(|| line["operation"].as_str().unwrap_or_default().to_owned())
     };
     let reads =
         |name: &String| ["Describe", "Get", "List", "Head"].iter().any(|at| name.starts_with(at));
-    let is_dry = |name: &String| name == "ImportImage";
-    text.lines().map(operation).filter(|name| !reads(name) && !is_dry(name)).collect()
+    text.lines().filter_map(operation).filter(|name| !reads(name)).collect()
 }
 
 #[test]

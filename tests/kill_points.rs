@@ -35,6 +35,8 @@ const IN_FLIGHT: u64 = 4;
 pub(crate) enum Build {
     /// A disk becomes an image in the cloud.
     Upload,
+    /// A disk becomes an encrypted image in the cloud: a copy of what was imported.
+    Encrypted,
     /// An ISO becomes an image in the cloud.
     Install,
     /// A disk becomes a package for the cloud.
@@ -48,7 +50,7 @@ impl Build {
         let cloud = ["-c", "config.yml", "-p", "alibaba"];
         let disk = ["--disk", "disk.raw"];
         match self {
-            Self::Upload => [&disk[..], &cloud].concat(),
+            Self::Upload | Self::Encrypted => [&disk[..], &cloud].concat(),
             Self::Install => {
                 let iso = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu"];
                 [&iso[..], &cloud].concat()
@@ -97,8 +99,11 @@ impl Bench {
     pub(crate) fn new(build: Build) -> Self {
         let (sandbox, state) = Sandbox::with_kept_cloud();
         let (size, threads) = (PART.to_string(), IN_FLIGHT.to_string());
-        let config = sandbox
-            .config(&[("ALIBABA_UPLOAD_PART_SIZE", &size), ("ALIBABA_THREAD_COUNT", &threads)]);
+        let sizes =
+            [("ALIBABA_UPLOAD_PART_SIZE", size.as_str()), ("ALIBABA_THREAD_COUNT", &threads)];
+        let key =
+            [("ALIBABA_IMAGE_KEY", "key-1")].into_iter().filter(|_| build == Build::Encrypted);
+        let config = sandbox.config(&sizes.into_iter().chain(key).collect::<Vec<_>>());
         sandbox.write("config.yml", &config);
         if build == Build::Install {
             TinyIso::base().write(&sandbox.path().join("base.iso"));
@@ -212,7 +217,7 @@ impl Bench {
     /// Whether the expected output exists.
     fn is_there(&self) -> bool {
         match self.build {
-            Build::Upload | Build::Install => self.is_in_cloud(),
+            Build::Upload | Build::Encrypted | Build::Install => self.is_in_cloud(),
             Build::Package | Build::Appliance => {
                 let images = self.sandbox.path().join("images");
                 let visible = |name: &String| !name.starts_with('.');
@@ -222,7 +227,21 @@ impl Bench {
     }
 
     fn is_in_cloud(&self) -> bool {
-        self.sandbox.emulator.as_ref().unwrap().status()["images"] == 1
+        let is_there = self.sandbox.emulator.as_ref().unwrap().status()["images"] == 1;
+        is_there && (self.build != Build::Encrypted || self.is_encrypted())
+    }
+
+    /// Whether all images of the account are encrypted and have their names.
+    fn is_encrypted(&self) -> bool {
+        let words = ["images", "list", "--all", "--json", "-c", "config.yml", "-p", "alibaba"];
+        let listed = self.sandbox.run(&words);
+        let listed: Value = serde_json::from_str(&listed.succeeded().stdout).unwrap();
+        let images =
+            listed["items"].as_array().unwrap().iter().filter(|one| one["kind"] == "image");
+        images.into_iter().all(|image| {
+            let is_whole = image["attributes"]["kms_key"] == "key-1";
+            is_whole && !image["name"].as_str().unwrap().contains("-plain-")
+        })
     }
 
     /// Checks for one right image and nothing else. Returns the number of bytes that were sent more than once.
@@ -231,8 +250,9 @@ impl Bench {
         let sandbox = &self.sandbox;
         assert!(!sandbox.path().join("artifacts").exists(), "{place:?}: {:?}", sandbox.files());
         let package = match self.build {
-            Build::Upload | Build::Install => {
+            Build::Upload | Build::Encrypted | Build::Install => {
                 sandbox.cloud_has_only(1);
+                assert!(self.is_in_cloud(), "{place:?}: the image is not encrypted");
                 let exported = self.state.path().join("exported.raw");
                 let stored = Stored::open(&self.state.path().join("cloud")).unwrap();
                 let image = &stored.images()[0];
@@ -275,7 +295,7 @@ impl Bench {
 
     #[track_caller]
     fn holds_what_was_built(&self, exported: &Path) {
-        if self.build == Build::Upload {
+        if self.build != Build::Install {
             let disk = fs::read(self.sandbox.path().join("disk.raw")).unwrap();
             assert!(fs::read(exported).unwrap() == disk, "the image is another disk");
             return;
@@ -380,4 +400,28 @@ fn a_build_killed_anywhere_becomes_one_right_image_and_leaves_nothing() {
     }
     println!("{points} kill points, 0 wrong images, 0 leftovers, at most {again} bytes sent again");
     assert!(points >= 200 / step(), "only {points} kill points");
+}
+
+#[test]
+fn an_encrypted_build_killed_anywhere_leaves_no_image_that_is_not() {
+    if !needs(&["sha256sum"]) {
+        return;
+    }
+    let matrix = Mutex::default();
+    for (first, when) in (1..).zip(["before", "after"]) {
+        series(Build::Encrypted, first, |number| Place::Line(when, number), &matrix);
+    }
+    for (first, what) in [(1, "stall_ms"), (2, "hold_answer_ms")] {
+        series(Build::Encrypted, first, |number| Place::Request(what, number), &matrix);
+    }
+    let points: u64 = matrix.into_inner().unwrap().values().map(|row| row.points).sum();
+    assert!(points >= 60 / step(), "only {points} kill points");
+    // Instead of resuming, the user removes what is left.
+    for number in (3..).step_by(usize::try_from(2 * step()).unwrap()) {
+        let (bench, place) = (Bench::new(Build::Encrypted), Place::Line("after", number));
+        if !bench.killed_at(&place) {
+            break;
+        }
+        bench.forget(&place);
+    }
 }

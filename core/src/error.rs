@@ -36,6 +36,8 @@ pub enum Stage {
     CleanUp,
     /// Another process is at work on what was asked for.
     InUse,
+    /// The deprecation of older images, after the image was released.
+    Deprecation,
     /// The notification of the image registry at the end.
     Registry,
     /// Writing the result of a finished build: the result document, standard output.
@@ -152,9 +154,11 @@ impl Error {
             Stage::InUse => crate::exit::UNAVAILABLE,
             Stage::Provider(_) if self.retryable => crate::exit::UNAVAILABLE,
             Stage::Provider(kind) => provider_code(kind),
-            Stage::Attestation | Stage::CleanUp | Stage::Registry | Stage::Result => {
-                crate::exit::FOLLOW_UP
-            }
+            Stage::Attestation
+            | Stage::CleanUp
+            | Stage::Deprecation
+            | Stage::Registry
+            | Stage::Result => crate::exit::FOLLOW_UP,
             Stage::Interrupted => crate::exit::INTERRUPTED,
             Stage::Bug => crate::exit::BUG,
         }
@@ -173,6 +177,7 @@ impl Error {
             Stage::Provider(kind) => kind.code(),
             Stage::Attestation => "attestation",
             Stage::CleanUp => "clean_up",
+            Stage::Deprecation => "deprecation",
             Stage::Registry => "registry",
             Stage::Result => "result",
             Stage::Interrupted => "interrupted",

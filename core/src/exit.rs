@@ -22,7 +22,7 @@ pub const UNAVAILABLE: u8 = 7;
 /// The build failed, and something it created could not be removed.
 pub const LEFTOVERS: u8 = 8;
 /// The image exists and stays, but a later step failed: its provenance statement, the removal of intermediates or of
-/// the replaced image, or the notification of the registry; `build-image resume` completes it. Or the result could
+/// the replaced image, the deprecation of older images, or the notification of the registry; `build-image resume` completes it. Or the result could
 /// not be written or printed.
 pub const FOLLOW_UP: u8 = 9;
 /// Some of several builds are done, others are not.

@@ -46,7 +46,7 @@ impl Sandbox {
         fs::set_permissions(trusted.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let ca_file = Some(trusted.path().join("ca.pem"));
         let tls = Some(Tls { ca_file, ..Tls::default() });
-        let sandbox = Self::with_cloud_as(Config { tls, ..config });
+        let sandbox = Self::with_plain_cloud_of(Config { tls, ..config });
         Self { _trusted: Some(trusted), ..sandbox }
     }
 
@@ -64,10 +64,11 @@ impl Sandbox {
 
     /// Creates a sandbox with an emulator that serves plain HTTP.
     pub(crate) fn with_plain_cloud() -> Self {
-        Self::with_cloud_as(Config::default())
+        Self::with_plain_cloud_of(Config::default())
     }
 
-    fn with_cloud_as(config: Config) -> Self {
+    /// Creates a sandbox with an emulator of these properties that serves what they say.
+    pub(crate) fn with_plain_cloud_of(config: Config) -> Self {
         let mut sandbox = Self::new();
         let bucket = |name: &str, region: &str| BucketSeed {
             name: name.to_owned(),

@@ -179,6 +179,14 @@ def copies(image):
     refused("ModifyImageSharePermission", "published and encrypted", lambda: share(IsPublic=True), "OperationDeined.EncryptedSnapshot")
     refused("CopyImage", "key without encryption", lambda: ecs.call("CopyImage", {**given, "DestinationImageName": "copy-5", "KMSKeyId": "key-1"}),
             "InvalidParameter.KMSKeyId.EncryptedIllegal")
+    inner = does("CopyImage", "encrypted in its region", lambda: ecs.call("CopyImage", {
+        **marked, "DestinationRegionId": "cn-hangzhou", "DestinationImageName": "copy-6"})["ImageId"])
+    refused("CopyImage", "encrypted without a key", lambda: ecs.call("CopyImage", {**given, "ImageId": inner, "DestinationImageName": "copy-7"}),
+            "OperationDeined.EncryptedSnapshot")
+    join = lambda group: ecs.call("JoinResourceGroup", {**REGION, "ResourceGroupId": group, "ResourceType": "image", "ResourceId": inner})
+    does("JoinResourceGroup", "an image", lambda: join("rg-2") and images(ImageId=inner)[0]["ResourceGroupId"], "rg-2")
+    refused("JoinResourceGroup", "missing group", lambda: join("none"), "InvalidResourceGroup.NotFound")
+    ecs.call("DeleteImage", {**REGION, "ImageId": inner})
     ledger.faults({"operation": "CopyImage", "action": {"keep_creating": 3600}})
     slow = [ecs.call("CopyImage", {**given, "DestinationImageName": f"slow-{n}"})["ImageId"] for n in range(6)]
     ledger.faults()

@@ -1,7 +1,7 @@
 //! Parses the file that declares how the images of an account must be, and says what an image must have by it.
 //!
 //! The file is YAML: `version: 1` and a list `images`. Each entry names images by `name`, in which `*` stands for any text,
-//! and declares some of `regions`, `accounts`, `tags`, `audience`, and `deprecated`. What an entry does not declare is not
+//! and declares some of `regions`, `accounts`, `tags`, `audience`, `deprecated`, `encrypted`, and `keys`. What an entry does not declare is not
 //! compared for the image, and copied from it for its copies.
 
 use std::{
@@ -13,6 +13,7 @@ use build_image_plugin_api::document::{Audience, Item, ItemKind, ItemState};
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use super::drift::{ENCRYPTED, KEY};
 use crate::{
     error::{Error, Result, Stage},
     settings::yaml_with_lines,
@@ -20,6 +21,18 @@ use crate::{
 
 /// The version of the file that this program reads.
 const VERSION: u64 = 1;
+/// Members of an entry.
+const MEMBERS: [&str; 9] = [
+    "name",
+    "newest",
+    "regions",
+    "accounts",
+    "tags",
+    "audience",
+    "deprecated",
+    "encrypted",
+    "keys",
+];
 /// What an error advises.
 const HINT: &str = "see the documentation of images, where the members of the file are listed";
 
@@ -39,6 +52,9 @@ pub struct Declared {
     tags: BTreeMap<String, String>,
     audience: Option<Audience>,
     deprecated: Option<bool>,
+    encrypted: Option<bool>,
+    /// Keys that encrypt the image, by region.
+    pub keys: BTreeMap<String, String>,
 }
 
 /// Reads a file of declarations.
@@ -104,8 +120,7 @@ impl Reader<'_> {
 
     fn entry(&self, at: &str, entry: &Value) -> Result<Declared> {
         let map = self.map(entry, at)?;
-        let known = ["name", "newest", "regions", "accounts", "tags", "audience", "deprecated"];
-        self.only(map, at, &known)?;
+        self.only(map, at, &MEMBERS)?;
         let wrong = |key: &str, what: &str| self.wrong(&format!("{at}/{key}"), what);
         let name = map.get("name").and_then(text).filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| self.wrong(at, "`name` is missing"))?;
@@ -128,13 +143,19 @@ impl Reader<'_> {
                 return Err(wrong("audience", "`audience` is one of private, community, public"));
             }
         };
-        let deprecated = match map.get("deprecated") {
-            None => None,
-            Some(Value::Bool(value)) => Some(*value),
-            Some(_) => return Err(wrong("deprecated", "`deprecated` is true or false")),
+        let flag = |key: &str| match map.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(_) => Err(wrong(key, &format!("`{key}` is true or false"))),
         };
-        let tags =
-            map.get("tags").map(|tags| self.tags(&format!("{at}/tags"), tags)).transpose()?;
+        let texts = |key: &str| match map.get(key) {
+            None => Ok(BTreeMap::new()),
+            Some(values) => self.tags(&format!("{at}/{key}"), values),
+        };
+        let (keys, encrypted) = (texts("keys")?, flag("encrypted")?);
+        if !keys.is_empty() && encrypted == Some(false) {
+            return Err(wrong("keys", "`keys` encrypt images that `encrypted` says are not"));
+        }
         let regions = self.texts(map, at, "regions")?;
         if regions.as_ref().is_some_and(Vec::is_empty) {
             return Err(wrong("regions", "`regions` is empty; build-image images delete deletes"));
@@ -146,16 +167,19 @@ impl Reader<'_> {
             newest,
             regions,
             accounts: self.texts(map, at, "accounts")?.map(|list| list.into_iter().collect()),
-            tags: tags.unwrap_or_default(),
+            tags: texts("tags")?,
             audience,
-            deprecated,
+            deprecated: flag("deprecated")?,
+            encrypted,
+            keys,
         })
     }
 
+    /// Reads a map of texts: tags, or keys by region.
     fn tags(&self, at: &str, tags: &Value) -> Result<BTreeMap<String, String>> {
         let read = |(key, value): (&String, &Value)| {
             let wrong =
-                || self.wrong(&format!("{at}/{key}"), &format!("tag `{key}` is not a plain text"));
+                || self.wrong(&format!("{at}/{key}"), &format!("`{key}` has no plain text"));
             Ok((key.clone(), text(value).ok_or_else(wrong)?))
         };
         self.map(tags, at)?.iter().map(read).collect()
@@ -189,6 +213,7 @@ impl Declared {
             item.kind == ItemKind::Image
                 && item.run_id.is_some()
                 && item.copied_from.is_none()
+                && item.resource.deliverable
                 && is_complete(item)
                 && self.pattern.is_match(&item.name)
         };
@@ -214,6 +239,7 @@ impl Declared {
         if let Some(accounts) = &self.accounts {
             wanted.shared_with = Some(accounts.iter().cloned().collect());
         }
+        self.encrypt(&mut wanted, item);
         let is_deprecated = item.state == ItemState::Deprecated || item.deprecated_at.is_some();
         match self.deprecated {
             // Since when does not matter.
@@ -225,6 +251,21 @@ impl Declared {
             None => {}
         }
         wanted
+    }
+
+    /// Sets the encryption that is declared for the region of `item`.
+    fn encrypt(&self, wanted: &mut Item, item: &Item) {
+        let key = item.region.as_ref().and_then(|region| self.keys.get(region));
+        let is_encrypted = self.encrypted.or(key.map(|_| true));
+        let Some(is_encrypted) = is_encrypted else { return };
+        wanted.region.clone_from(&item.region);
+        let word = if is_encrypted { "yes" } else { "no" };
+        wanted.attributes.insert(ENCRYPTED.to_owned(), word.to_owned());
+        // Without a key that is declared, any encrypts it.
+        match key.or_else(|| item.attributes.get(KEY).filter(|_| is_encrypted)) {
+            Some(key) => wanted.attributes.insert(KEY.to_owned(), key.clone()),
+            None => wanted.attributes.remove(KEY),
+        };
     }
 }
 
@@ -273,7 +314,10 @@ mod tests {
             ("version: 1\nimages:\n  - name: a\n    regions: []\n", 4, "`regions` is empty"),
             ("version: 1\nimages:\n  - name: a\n    newest: 0\n", 4, "`newest`"),
             ("version: 1\nimages:\n  - name: a\n    accounts: [[1]]\n", 4, "`accounts`"),
-            ("version: 1\nimages:\n  - name: a\n    tags:\n      b: [1]\n", 5, "tag `b`"),
+            ("version: 1\nimages:\n  - name: a\n    tags:\n      b: [1]\n", 5, "`b` has no"),
+            ("version: 1\nimages:\n  - name: a\n    encrypted: 1\n", 4, "`encrypted`"),
+            ("version: 1\nimages:\n  - name: a\n    keys: [k]\n", 4, "map"),
+            ("version: 1\nimages:\n  - {name: a, encrypted: false, keys: {r: k}}\n", 3, "`keys`"),
             ("version: 1\nimages:\n  - name: a\n    audience: all\n", 4, "`audience`"),
             ("version: 1\nimages:\n  - name: a\n    deprecated: soon\n", 4, "`deprecated`"),
             ("version: 1\nimages:\n  - name: a\n    name: b\n", 4, "given twice"),
@@ -328,6 +372,10 @@ mod tests {
         let mut old = image("o", "web-1", 1).state(ItemState::Deprecated);
         old.deprecated_at = Some(7);
         let plain = image("a", "web-1", 1);
+        let mut secret = plain.clone();
+        secret.attributes = [(ENCRYPTED, "yes"), (KEY, "k")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
         let mut tagged = plain.clone();
         tagged.tags = [("owner".to_owned(), "us".to_owned())].into();
         for (entry, item, subjects) in [
@@ -346,6 +394,14 @@ mod tests {
             ("deprecated: true", &old, &[]),
             ("deprecated: false", &old, &["deprecated"]),
             ("deprecated: false", &plain, &[]),
+            ("encrypted: true", &plain, &["attribute encrypted"]),
+            ("encrypted: false", &plain, &["attribute encrypted"]),
+            ("keys: {a: k}", &plain, &["attribute encrypted", "attribute kms_key"]),
+            ("keys: {b: k}", &plain, &[]),
+            ("encrypted: true", &secret, &[]),
+            ("encrypted: false", &secret, &["attribute encrypted", "attribute kms_key"]),
+            ("keys: {a: k}", &secret, &[]),
+            ("keys: {a: other}", &secret, &["attribute kms_key"]),
         ] {
             let text = format!("version: 1\nimages:\n  - name: web-1\n    {entry}\n");
             let declared = &read(&text).unwrap()[0];

@@ -7,6 +7,10 @@ use serde::Serialize;
 
 /// What the keys of marks start with: each copy has its own.
 const MARKS: &str = "build-image";
+/// Attribute of an image: `yes` or `no`.
+pub(super) const ENCRYPTED: &str = "encrypted";
+/// Attribute of an image: the key that encrypts it.
+pub(super) const KEY: &str = "kms_key";
 
 /// A difference between an image and a copy of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -20,6 +24,29 @@ pub struct Difference {
     /// What makes the copy as the image is; absent where only another copy does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair: Option<Action>,
+    /// What the user can do where there is nothing that repairs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+impl Difference {
+    /// Creates a difference that only the user removes.
+    #[must_use]
+    pub fn to_decide(subject: &str, wanted: &str, found: &str, advice: String) -> Self {
+        Self { advice: Some(advice), ..different(subject, wanted, found, None) }
+    }
+
+    /// Returns the difference for a provider that changes neither names nor attributes.
+    #[must_use]
+    pub fn without_modify(mut self, id: &str) -> Self {
+        if matches!(self.repair, Some(Action::Modify { .. })) {
+            self.repair = None;
+            self.advice = Some(format!(
+                "change it with the tools of the cloud, or delete image {id} and repeat the command"
+            ));
+        }
+        self
+    }
 }
 
 /// Returns in what a copy differs from its image. Both must have been listed with their details.
@@ -27,24 +54,36 @@ pub struct Difference {
 pub fn compare(image: &Item, copy: &Item) -> Vec<Difference> {
     let mut found = Vec::new();
     if copy.state == ItemState::Pending {
-        return vec![different("state", "complete", "being copied", None)];
+        let advice = "wait until it is complete, and repeat the command".to_owned();
+        return vec![Difference::to_decide("state", "complete", "being copied", advice)];
     }
     if matches!(copy.state, ItemState::Failed | ItemState::Deleting) {
-        return vec![different("state", "complete", "failed or being deleted", None)];
+        let advice = format!("{}; it copies the image again", delete_first(copy));
+        return vec![Difference::to_decide("state", "complete", "failed or being deleted", advice)];
     }
     if image.name != copy.name {
-        found.push(different("name", &image.name, &copy.name, None));
+        let name = Some(image.name.clone());
+        let repair = Some(Action::Modify { name, attributes: BTreeMap::new() });
+        found.push(different("name", &image.name, &copy.name, repair));
     }
     attributes(image, copy, &mut found);
     tags(image, copy, &mut found);
     access(image, copy, &mut found);
-    deprecation(image, copy, &mut found);
+    // The repairs are done in this order: clouds refuse some changes of deprecated images.
+    if let Some(one) = deprecation(image, copy) {
+        let is_restored = matches!(one.repair, Some(Action::Restore));
+        found.insert(if is_restored { 0 } else { found.len() }, one);
+    }
     found
 }
 
 fn different(subject: &str, wanted: &str, found: &str, repair: Option<Action>) -> Difference {
     let (subject, wanted, found) = (subject.to_owned(), wanted.to_owned(), found.to_owned());
-    Difference { subject, wanted, found, repair }
+    Difference { subject, wanted, found, repair, advice: None }
+}
+
+fn delete_first(copy: &Item) -> String {
+    format!("delete it with build-image images delete {} --yes, and repeat the command", copy.id)
 }
 
 fn attributes(image: &Item, copy: &Item, found: &mut Vec<Difference>) {
@@ -53,10 +92,39 @@ fn attributes(image: &Item, copy: &Item, found: &mut Vec<Difference>) {
     for key in keys {
         let wanted = image.attributes.get(key).unwrap_or(&none);
         let has = copy.attributes.get(key).unwrap_or(&none);
-        if wanted != has {
-            found.push(different(&format!("attribute {key}"), wanted, has, None));
+        if wanted == has || is_of_region(image, copy, key) {
+            continue;
         }
+        let subject = format!("attribute {key}");
+        if [ENCRYPTED, KEY].contains(&key.as_str()) {
+            found.push(Difference::to_decide(&subject, wanted, has, encrypt_again(copy)));
+            continue;
+        }
+        let attributes = BTreeMap::from([(key.clone(), wanted.clone())]);
+        let repair = Some(Action::Modify { name: None, attributes });
+        found.push(different(&subject, wanted, has, repair));
     }
+}
+
+/// Whether each region decides about an attribute: keys belong to one region, and a copy may be encrypted where its image is
+/// not. What a file declares is compared as in the same region.
+fn is_of_region(image: &Item, copy: &Item, key: &str) -> bool {
+    let more = || {
+        image.attributes.get(ENCRYPTED).is_none_or(|value| value != "yes")
+            && copy.attributes.get(ENCRYPTED).is_some_and(|value| value == "yes")
+    };
+    image.region != copy.region && (key == KEY || key == ENCRYPTED && more())
+}
+
+/// Says how an image gets another encryption: the data must be written again.
+fn encrypt_again(copy: &Item) -> String {
+    if copy.copied_from.is_some() {
+        return format!(
+            "{} with a file that declares a key of the region, in `keys`",
+            delete_first(copy)
+        );
+    }
+    "build the image again with the key".to_owned()
 }
 
 fn tags(image: &Item, copy: &Item, found: &mut Vec<Difference>) {
@@ -106,7 +174,7 @@ fn access(image: &Item, copy: &Item, found: &mut Vec<Difference>) {
     }
 }
 
-fn deprecation(image: &Item, copy: &Item, found: &mut Vec<Difference>) {
+fn deprecation(image: &Item, copy: &Item) -> Option<Difference> {
     let is_deprecated =
         |item: &Item| item.state == ItemState::Deprecated || item.deprecated_at.is_some();
     let text = |item: &Item| match item.deprecated_at {
@@ -115,7 +183,7 @@ fn deprecation(image: &Item, copy: &Item, found: &mut Vec<Difference>) {
         None => "no".to_owned(),
     };
     if (is_deprecated(image), image.deprecated_at) == (is_deprecated(copy), copy.deprecated_at) {
-        return;
+        return None;
     }
     let repair = if is_deprecated(image) {
         Action::Deprecate {
@@ -127,7 +195,7 @@ fn deprecation(image: &Item, copy: &Item, found: &mut Vec<Difference>) {
     } else {
         Action::Restore
     };
-    found.push(different("deprecated", &text(image), &text(copy), Some(repair)));
+    Some(different("deprecated", &text(image), &text(copy), Some(repair)))
 }
 
 /// Returns the word for an audience.

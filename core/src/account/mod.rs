@@ -29,6 +29,7 @@ use build_image_plugin_api::{
 pub use declared::{Declared, declarations};
 pub(crate) use drift::audience;
 pub use drift::{Difference, compare};
+pub(crate) use retain::outdated;
 pub use retain::{Retention, superseded};
 pub use sweep::{Kept, Sweep, sweep};
 
@@ -56,7 +57,7 @@ pub struct Account<'a> {
 }
 
 /// What an account contains.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Listing {
     /// The objects.
     pub items: Vec<Item>,
@@ -147,6 +148,12 @@ impl<'a> Account<'a> {
         self.interrupt.check()
     }
 
+    /// Returns whether the provider declares a capability.
+    #[must_use]
+    pub fn can(&self, capability: &str) -> bool {
+        self.plugin.description().capabilities.iter().any(|one| one == capability)
+    }
+
     /// Removes objects of a run. Returns what still exists.
     #[must_use]
     pub fn remove(&self, run_id: &str, resources: Vec<Resource>) -> Vec<Leftover> {
@@ -161,8 +168,7 @@ impl<'a> Account<'a> {
     }
 
     fn needs(&self, capability: &str, what: &str) -> Result<()> {
-        let description = self.plugin.description();
-        if description.capabilities.iter().any(|one| one == capability) {
+        if self.can(capability) {
             return Ok(());
         }
         let text = format!("provider `{}` cannot {what}", self.plugin.name);

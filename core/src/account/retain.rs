@@ -54,3 +54,37 @@ pub fn superseded(items: &[Item], rule: &Retention, now: u64) -> Vec<Item> {
     removed.sort_by_key(|(created, item)| (*created, item.id.clone()));
     removed.into_iter().map(|(_, item)| item).collect()
 }
+
+/// Returns the images that the image `own` of a build replaces: those of its family and region that are active, older than
+/// it, and not of the newest `keep` builds. Images of one run count as one.
+#[must_use]
+pub(crate) fn outdated<'a>(
+    items: &'a [Item],
+    family: &str,
+    keep: usize,
+    own: &Item,
+) -> Vec<&'a Item> {
+    let order = |item: &Item| (std::cmp::Reverse(item.created), item.id.clone());
+    let is_active = |item: &&Item| {
+        item.kind == ItemKind::Image
+            && item.state == ItemState::Available
+            && item.deprecated_at.is_none()
+            && item.resource.deliverable
+            && item.run_id.is_some()
+            && item.created.is_some()
+            && item.region == own.region
+            && item.name.starts_with(family)
+    };
+    let mut active: Vec<&Item> = items.iter().filter(is_active).collect();
+    active.sort_by_key(|item| order(item));
+    let mut newest: BTreeSet<&str> = BTreeSet::new();
+    let mut is_kept = |item: &Item, run: &'a str| {
+        let is_kept = newest.contains(run) || newest.len() < keep;
+        if is_kept {
+            newest.insert(run);
+        }
+        is_kept || item.run_id == own.run_id || order(item) <= order(own)
+    };
+    active.retain(|item| !is_kept(item, item.run_id.as_deref().unwrap_or_default()));
+    active
+}

@@ -9,7 +9,7 @@ use build_image_plugin_api::{
     },
 };
 
-use super::{Retention, check, compare, complete, superseded, sweep};
+use super::{Difference, Retention, check, compare, complete, outdated, superseded, sweep};
 
 const NOW: u64 = 2_000_000_000;
 const HOUR: u64 = 3600;
@@ -128,6 +128,46 @@ fn images_of_one_run_and_region_count_as_one() {
     assert_eq!(removed, ["a3"]);
 }
 
+#[test]
+fn only_active_images_that_are_older_than_the_own_one_are_outdated() {
+    let own = image("n", "web-9", "a", "own", 5);
+    let deprecated = |mut item: Item| {
+        item.deprecated_at = Some(NOW);
+        item
+    };
+    let intermediate = |mut item: Item| {
+        item.resource.deliverable = false;
+        item
+    };
+    let all = [
+        own.clone(),
+        image("n2", "web-9b", "a", "own", 6),
+        image("newer", "web-8", "a", "r8", 1),
+        image("a", "web-1", "a", "r1", 30),
+        image("a2", "web-1b", "a", "r1", 31),
+        image("b", "web-2", "a", "r2", 20),
+        image("far", "web-2", "b", "r2", 20),
+        image("db", "db-1", "a", "r3", 90),
+        image("foreign", "web-3", "a", "", 90),
+        image("pending", "web-4", "a", "r4", 90).state(ItemState::Pending),
+        deprecated(image("old", "web-5", "a", "r5", 10)),
+        intermediate(image("plain", "web-6", "a", "r6", 90)),
+        object(ItemKind::Snapshot, "s", "r1", 400).name("web-1").region("a"),
+    ];
+    let ids = |keep: usize, own: &Item| -> Vec<&str> {
+        outdated(&all, "web-", keep, own).into_iter().map(|item| item.id.as_str()).collect()
+    };
+    assert_eq!(ids(1, &own), ["b", "a", "a2"]);
+    assert_eq!(ids(2, &own), ["b", "a", "a2"]);
+    assert_eq!(ids(3, &own), ["a", "a2"]);
+    assert_eq!(ids(4, &own), [""; 0]);
+    // Of two images of the same second, exactly one is older.
+    let twin = image("m", "web-7", "a", "r7", 5);
+    let both = [own.clone(), twin.clone()];
+    let counts = [&own, &twin].map(|one| outdated(&both, "web-", 1, one).len());
+    assert_eq!(counts, [0, 1]);
+}
+
 /// An image with everything that is compared.
 fn whole() -> Item {
     let mut item = image("i", "web-1", "a", "r1", 9)
@@ -145,7 +185,14 @@ fn whole() -> Item {
 /// What is changed in a copy, the differences, and what repairs them.
 type Planted = (&'static str, fn(&mut Item), &'static [&'static str], Option<&'static str>);
 
-const DIFFERENCES: [Planted; 15] = [
+fn encrypt(item: &mut Item, word: &str, key: &str) {
+    item.attributes.insert("encrypted".to_owned(), word.to_owned());
+    if !key.is_empty() {
+        item.attributes.insert("kms_key".to_owned(), key.to_owned());
+    }
+}
+
+const DIFFERENCES: [Planted; 18] = [
     ("nothing", |_| (), &[], None),
     (
         "another mark",
@@ -153,7 +200,7 @@ const DIFFERENCES: [Planted; 15] = [
         &[],
         None,
     ),
-    ("another name", |item| item.name = "web-x".into(), &["name"], None),
+    ("another name", |item| item.name = "web-x".into(), &["name"], Some("manage.modify")),
     (
         "a tag is missing",
         |item| drop(item.tags.remove("owner")),
@@ -195,13 +242,13 @@ const DIFFERENCES: [Planted; 15] = [
         "another architecture",
         |item| drop(item.attributes.insert("architecture".into(), "aarch64".into())),
         &["attribute architecture"],
-        None,
+        Some("manage.modify"),
     ),
     (
         "an attribute is missing",
         |item| drop(item.attributes.remove("boot_mode")),
         &["attribute boot_mode"],
-        None,
+        Some("manage.modify"),
     ),
     (
         "deprecated",
@@ -216,6 +263,14 @@ const DIFFERENCES: [Planted; 15] = [
         Some("manage.restore"),
     ),
     ("not complete", |item| item.state = ItemState::Pending, &["state"], None),
+    ("failed", |item| item.state = ItemState::Failed, &["state"], None),
+    ("encrypted", |item| encrypt(item, "yes", "k"), &[], None),
+    (
+        "not encrypted, and known to be",
+        |item| encrypt(item, "no", ""),
+        &["attribute encrypted"],
+        None,
+    ),
 ];
 
 #[test]
@@ -230,6 +285,10 @@ fn every_difference_is_named_with_what_repairs_it() {
         let repairs: Vec<&str> =
             found.iter().filter_map(|one| one.repair.as_ref()).map(Action::capability).collect();
         assert_eq!(repairs, Vec::from_iter(repair), "{what}");
+        assert!(found.iter().all(|one| one.repair.is_some() || one.advice.is_some()), "{what}");
+        let rest = found.into_iter().map(|one| one.without_modify("c"));
+        let is_told = |one: &Difference| one.repair.is_some() || one.advice.is_some();
+        assert!(rest.into_iter().all(|one| is_told(&one)), "{what}");
     }
     let mut deprecated = whole();
     deprecated.deprecated_at = Some(NOW + 5);

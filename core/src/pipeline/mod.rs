@@ -12,12 +12,14 @@
 //! bundle.rs   writes a bundle; verifies and publishes one
 //! locate.rs   an uploaded object that is registered later, by another run
 //! same.rs     finds images of the account that were made from the same disk
+//! deprecate.rs  deprecates older images of the family
 //! reuse.rs    decides whether the disk of an earlier build is used again
 //! ```
 
 mod boot;
 mod bundle;
 mod changed;
+mod deprecate;
 mod guest;
 mod inputs;
 mod install;

@@ -359,6 +359,7 @@ impl<'a> Pipeline<'a> {
         late.extend(self.finish(outcome).err());
         late.extend(not_removed_error(outcome));
         self.interrupt.release();
+        late.extend(self.follow_deprecation(!late.is_empty(), outcome).err());
         if self.plan.flow().passes(State::Notified) && !self.was_reached(State::Notified) {
             late.extend(self.notify(outcome).err());
         }

@@ -163,13 +163,17 @@ impl Pipeline<'_> {
         regions.sort();
         regions.dedup();
         let request = InventoryRequest::default().kinds([ItemKind::Image]).regions(regions);
-        let lister = Lister {
+        self.lister().list(&request)
+    }
+
+    /// Returns what asks the provider for the objects of the account.
+    pub(super) fn lister(&self) -> Lister<'_> {
+        Lister {
             name: &self.plan.platform,
             host: &self.host,
             steps: self.steps.as_ref(),
             interrupt: &self.interrupt,
-        };
-        lister.list(&request)
+        }
     }
 
     /// Returns the images that other runs made from the disk.

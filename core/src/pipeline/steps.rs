@@ -41,6 +41,7 @@ impl Pipeline<'_> {
     /// When the provider cannot run its checks.
     pub fn ask(&self, online: bool, dry_run: bool) -> Result<CheckReport> {
         self.can_skip()?;
+        self.can_deprecate()?;
         let request =
             CheckRequest::new(self.plan.build.clone()).purpose(self.plan.flow().purpose());
         self.ask_for(request.online(online).dry_run(dry_run))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use build_image_guest::{Attributes, Finding};
-use build_image_plugin_api::{Exhausted, Resource};
+use build_image_plugin_api::{Exhausted, Resource, document::Managed};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -157,6 +157,9 @@ pub struct Outcome {
     /// Whether the build was done before, under the same name: nothing was built now.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub repeated: bool,
+    /// Older images that the build deprecated, or could not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deprecated: Vec<Managed>,
     /// Directory of published files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
@@ -186,10 +189,11 @@ pub struct Outcome {
 }
 
 /// Members of the document that a provider's member never replaces, also if they are absent.
-const MEMBERS: [&str; 27] = [
+const MEMBERS: [&str; 28] = [
     "bytes_sent",
     "boot_locations",
     "boot_test",
+    "deprecated",
     "durations",
     "end_time",
     "error",
@@ -330,6 +334,7 @@ mod tests {
             leftovers: vec![Leftover::default()],
             skipped: true,
             repeated: true,
+            deprecated: vec![Managed::default()],
             ..Outcome::default()
         };
         let document: BTreeMap<String, Value> = serde_json::from_str(&outcome.text()).unwrap();

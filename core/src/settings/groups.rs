@@ -132,6 +132,10 @@ groups! {
         tags: Option<Json> = IMAGE_TAGS,
         /// Keys of automatic tags that are left out: a list.
         excluded_tags: Option<Json> = IMAGE_TAGS_EXCLUDE,
+        /// Number of the newest builds whose images are not deprecated.
+        deprecate_older: Option<u64> = IMAGE_DEPRECATE_OLDER,
+        /// What the names of images begin with that may be deprecated.
+        deprecate_family: Option<String> = IMAGE_DEPRECATE_FAMILY,
     }
 
     /// Files on this machine.

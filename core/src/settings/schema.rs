@@ -125,6 +125,18 @@ settings![
     )
     .prefixed_only()
     .choices(IfSame::WORDS),
+    IMAGE_DEPRECATE_OLDER(
+        BUILD,
+        Integer,
+        "number of the newest builds of the family, this one included, whose images stay active: older ones are deprecated once the image is released"
+    )
+    .prefixed_only(),
+    IMAGE_DEPRECATE_FAMILY(
+        BUILD,
+        Text,
+        "what the names of the images begin with that IMAGE_DEPRECATE_OLDER counts"
+    )
+    .prefixed_only(),
     GUEST_CHECK(
         BUILD,
         Text,

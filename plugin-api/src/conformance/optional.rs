@@ -229,6 +229,7 @@ fn actions() -> Vec<(Action, Option<&'static str>)> {
         (Action::Untag { keys: accounts() }, Some("manage.tag")),
         (Action::Deprecate { at, disabled_at, replacement, reason }, Some("manage.deprecate")),
         (Action::Restore, Some("manage.deprecate")),
+        (Action::Modify { name: None, attributes: BTreeMap::default() }, None),
         (Action::Delete { keep_data: false, force: false }, Some("manage.delete")),
         (Action::Unknown, None),
     ]

@@ -79,6 +79,16 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         keys: BTreeMap<String, String>,
     },
+    /// Sets the name of the image, and attributes that its item in an inventory has. What the cloud cannot change is refused
+    /// as `unsupported`, with what to do instead; nothing is changed then.
+    Modify {
+        /// The name; absent = it stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// Values by the names that the inventory has; others stay.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        attributes: BTreeMap<String, String>,
+    },
     /// Deletes the image. An image that does not exist is `unchanged`.
     Delete {
         /// Whether the snapshots or objects that it consists of stay.
@@ -107,6 +117,7 @@ impl Action {
             Self::Tag { .. } => "manage.tag",
             Self::Untag { .. } => "manage.untag",
             Self::Copy { .. } => "manage.copy",
+            Self::Modify { .. } => "manage.modify",
             Self::Delete { .. } => "manage.delete",
             Self::Unknown => "manage.unknown",
         }

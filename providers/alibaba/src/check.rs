@@ -18,12 +18,13 @@ use crate::{
     credentials::Credentials,
     delta, disk, expected, guest,
     image::Image,
-    import::{import_parameters, machine_problem, too_late, working_name},
+    import::{import_name, import_parameters, machine_problem, too_late},
     marks::is_import_of,
     names,
     nearby::nearby,
     role,
     state::{ACCOUNT, IMPORT, ImportState},
+    tagging::MARK,
 };
 
 /// Time limit of one check; a reachable cloud answers in one or two seconds.
@@ -61,6 +62,8 @@ pub(crate) fn check(
         let late = too_late(config, &place, &request.build, started);
         report.findings.extend(late.iter().map(|error| Finding::error("settings", error)));
     }
+    let late = copies::too_late(context, config)?;
+    report.findings.extend(late.iter().map(|error| Finding::error("settings", error)));
     let found = async {
         Ok(match request.purpose {
             Purpose::Upload => online_upload(&cloud, config, &place, &request.build).await,
@@ -175,14 +178,13 @@ async fn online(
 ) -> Vec<Finding> {
     let CheckRequest { build, dry_run, .. } = request;
     let made = if *dry_run { None } else { make_role(cloud, config, place, build).await };
-    let ours = before.import.as_ref();
     let key = key(config, build);
     let (identity, bucket, name, import, role, copies, base) = tokio::join!(
         within(credentials(cloud, config), |late| unknown_identity(&late)),
         within(check_bucket::look(cloud, place, &key), |late| vec![Finding::error(
             "bucket", &late
         )]),
-        within(image_name(cloud, config, build, ours), |late| Some(Finding::error(
+        within(image_name(cloud, config, build, before), |late| Some(Finding::error(
             "image name",
             &late
         ))),
@@ -275,7 +277,7 @@ async fn image_name(
     cloud: &Cloud,
     config: &Config,
     build: &Build,
-    ours: Option<&ImportState>,
+    before: &Before,
 ) -> Option<Finding> {
     const SUBJECT: &str = "image name";
     let name = &build.image_name;
@@ -286,11 +288,16 @@ async fn image_name(
         Ok(found) => found,
         Err(failure) => return Some(Finding::error(SUBJECT, &failure.error)),
     };
+    // The answer that named the encrypted image may have been lost.
+    let is_encrypted = |image: &Image| config.key.is_some() && image.is_tagged(MARK, &build.run_id);
     let is_ours = |image: &Image| {
-        ours.is_some_and(|state| {
-            state.image_id.as_deref() == Some(image.image_id.as_str())
-                || is_import_of(image, (&state.bucket, &state.key), &state.run)
-        })
+        let is_copy = before.copies.contains(&image.image_id);
+        is_copy
+            || is_encrypted(image)
+            || before.import.as_ref().is_some_and(|state| {
+                state.image_id.as_deref() == Some(image.image_id.as_str())
+                    || is_import_of(image, (&state.bucket, &state.key), &state.run)
+            })
     };
     Some(match found.iter().find(|image| !is_ours(image)) {
         None => Finding::ok(SUBJECT, format!("`{name}` is free")),
@@ -317,7 +324,7 @@ fn key(config: &Config, build: &Build) -> String {
 }
 
 fn dry_run(config: &Config, place: &Place, build: &Build) -> Parameters {
-    let name = working_name(config, build);
+    let name = import_name(config, build);
     let mut parameters = import_parameters(config, place, build, &name, &key(config, build));
     parameters.push(("DryRun".to_owned(), "true".to_owned()));
     parameters

@@ -1,22 +1,38 @@
-//! Checks that the image can be copied to the requested regions.
+//! Checks that the image can be copied to the requested regions, and encrypted with the requested keys.
+//!
+//! The service tries a copy out only with an image that exists: another one of the account stands for the image that is built.
 
 use std::sync::Arc;
 
 use build_image_plugin_api::{
     Error, ErrorKind,
-    document::{Build, Finding},
+    document::{Build, Finding, Severity},
     retry::Policy,
 };
 use futures_util::future::join_all;
+use serde_json::Value;
 
 use crate::{
+    check::DRY_RUN_PASSED,
     cloud::Cloud,
     config::{Config, Place},
-    ecs::Ecs,
+    ecs::{Ecs, pairs},
+    image::Image,
+    import::beside,
     tagging::MARK,
 };
 
 const SUBJECT: &str = "copy regions";
+/// Codes about the image that is copied, not about the copy.
+const OF_SOURCE: [&str; 7] = [
+    "OperationDeined.EncryptedSnapshot",
+    "OperationDenied.EncryptSnapshotAcrossRegion",
+    "OperationDenied.CommunityImage",
+    "OperationDenied.ImageCopying",
+    "OperationDenied.ImageCopyConflict",
+    "IncorrectImageStatus",
+    "InvalidImageId.NotFound",
+];
 
 /// Checks every region the image is copied to: that the region exists and that the name is free there.
 /// `known` are the copies that this run has already made.
@@ -27,10 +43,11 @@ pub(crate) async fn look(
     build: &Build,
     known: &[String],
 ) -> Vec<Finding> {
+    let mut findings = tried(cloud, config, place, build).await;
     let wanted: Vec<&String> =
         config.copy_regions.iter().filter(|region| **region != place.region).collect();
     if wanted.is_empty() {
-        return Vec::new();
+        return findings;
     }
     let regions = match cloud.ecs.regions(&Policy::BRIEF).await {
         Ok(regions) => regions,
@@ -38,8 +55,9 @@ pub(crate) async fn look(
     };
     let (there, unknown): (Vec<&String>, Vec<&String>) =
         wanted.into_iter().partition(|region| regions.contains(*region));
-    let mut findings = Vec::new();
     if !unknown.is_empty() {
+        // The dry run also reports them, with less detail.
+        findings.clear();
         let names: Vec<String> = unknown.iter().map(|region| format!("`{region}`")).collect();
         let error = Error::config(format!("there is no region {}", names.join(", "))).with_hint(
             "check ALIBABA_IMAGE_COPY_REGIONS; list regions with: aliyun ecs DescribeRegions",
@@ -48,10 +66,81 @@ pub(crate) async fn look(
     }
     let looks = there.iter().map(|region| name_in(cloud, config, place, build, known, region));
     findings.extend(join_all(looks).await.into_iter().flatten());
-    if findings.is_empty() {
+    if findings.iter().all(|finding| finding.severity == Severity::Ok) {
         findings.push(Finding::ok(SUBJECT, format!("the image is copied to {}", list(&there))));
     }
     findings
+}
+
+/// Findings of dry runs of all copies, one of which is the encrypted image itself.
+async fn tried(cloud: &Cloud, config: &Config, place: &Place, build: &Build) -> Vec<Finding> {
+    let home = config.key.as_ref().map(|_| &place.region);
+    let others = config.copy_regions.iter().filter(|region| **region != place.region);
+    let regions: Vec<&String> = home.into_iter().chain(others).collect();
+    if regions.is_empty() {
+        return Vec::new();
+    }
+    let marked = cloud.ecs.images_with(&pairs(&[("Tag.1.Key", MARK)]), &Policy::BRIEF).await;
+    let mut images = match marked {
+        Ok(images) => images,
+        // The check of the name reports what keeps the account from being listed.
+        Err(failure) => {
+            tracing::warn!(error = %failure.error, "no copy was tried out");
+            return Vec::new();
+        }
+    };
+    images.retain(|image| image.status == "Available" && !image.is_public);
+    let Some(image) = images.into_iter().max_by(|a, b| a.creation_time.cmp(&b.creation_time))
+    else {
+        tracing::info!("the account has no image that a copy could be tried out with");
+        return Vec::new();
+    };
+    let tries = regions.iter().map(|region| try_out(cloud, config, place, build, &image, region));
+    let refused: Vec<Finding> = join_all(tries).await.into_iter().flatten().collect();
+    if refused.is_empty() {
+        let text = format!("ECS would make a copy in {}", list(&regions));
+        return vec![Finding::ok(SUBJECT, text)];
+    }
+    refused
+}
+
+/// Tries one copy out; returns a refusal that the image to be built would meet as well.
+async fn try_out(
+    cloud: &Cloud,
+    config: &Config,
+    place: &Place,
+    build: &Build,
+    image: &Image,
+    region: &str,
+) -> Option<Finding> {
+    let name = beside(&build.image_name, "try", &build.run_id);
+    let mut parameters = pairs(&[
+        ("RegionId", &place.region),
+        ("ImageId", &image.image_id),
+        ("DestinationRegionId", region),
+        ("DestinationImageName", &name),
+        ("DryRun", "true"),
+    ]);
+    if let Some(key) = config.key_of(region, &place.region) {
+        parameters.extend(pairs(&[("Encrypted", "true"), ("KMSKeyId", key)]));
+    }
+    let group = config.import.extra.iter().find(|(name, _)| *name == "ResourceGroupId");
+    parameters.extend(group.map(|(name, value)| ((*name).to_owned(), value.clone())));
+    let what = format!("a copy in `{region}`");
+    let service = &cloud.ecs.service;
+    let answered = service.call::<Value>("CopyImage", &parameters, &what, &Policy::BRIEF).await;
+    let failure = answered.err().filter(|failure| !failure.has_code(&DRY_RUN_PASSED))?;
+    if failure.has_code(&OF_SOURCE) || !is_final(failure.error.kind) {
+        tracing::info!(error = %failure.error, "whether a copy would be made is not known");
+        return None;
+    }
+    Some(Finding::error(SUBJECT, &failure.error))
+}
+
+/// Whether a refusal of this kind also meets other images.
+fn is_final(kind: ErrorKind) -> bool {
+    use ErrorKind::{Auth, Config, NotFound, Quota, Unsupported};
+    [Auth, Config, NotFound, Quota, Unsupported].contains(&kind)
 }
 
 fn list(regions: &[&String]) -> String {

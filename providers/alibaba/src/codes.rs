@@ -29,6 +29,8 @@ pub(crate) const ROLE_HINT: &str = "create the role once: aliyun ram CreateRole 
 const NAME_HINT: &str = "choose another CLOUD_IMAGE_NAME, delete the image that has it, or set ALIBABA_IF_EXISTS=replace";
 const FORMAT_HINT: &str = "check ALIBABA_DISK_FORMAT";
 const COPY_HINT: &str = "check ALIBABA_IMAGE_COPY_REGIONS";
+const KMS_HINT: &str =
+    "check the keys in ALIBABA_IMAGE_KEY and ALIBABA_IMAGE_COPY_KEYS: each is one of its region";
 const SLOW_HINT: &str = "the account's request limit was reached: find what else calls the API with this account, or run fewer builds at once";
 const LATER_HINT: &str =
     "look at the status page of the service; its support finds the request by its id";
@@ -128,6 +130,13 @@ pub(crate) static TABLE: &[Row] = &[
     ("InvalidLicenseType*", "", Config, GiveUp, "ECS does not take the licence type", "check ALIBABA_LICENSE_TYPE"),
     ("InvalidParameter.DetectionStrategy", "", Config, GiveUp, "ECS does not take the detection strategy", "unset ALIBABA_DETECTION_STRATEGY"),
     ("InvalidParameter.FeaturesImdsSupport", "", Config, GiveUp, "ECS does not take the metadata setting", "check ALIBABA_IMDS_SUPPORT"),
+    ("InvalidParameter.KMSKeyId.NotFound", "", NotFound, GiveUp, "the key does not exist", KMS_HINT),
+    ("InvalidParameter.KMSKeyId.CMKNotEnabled", "", Config, GiveUp, "the key is not enabled", "enable the key in the KMS console, or set another one"),
+    ("InvalidParameter.KMSKeyId.*", "", Auth, GiveUp, "ECS may not use the key", "grant ECS the use of the key: see the RAM role AliyunECSDiskEncryptDefaultRole"),
+    ("InvalidParameter.KmsNotEnabled", "", Auth, GiveUp, "KMS is not activated for the account", "activate KMS in the console"),
+    ("OperationDenied.KmsServiceUnauthorized", "", Auth, GiveUp, "ECS may not use KMS", "grant ECS the use of the key: see the RAM role AliyunECSDiskEncryptDefaultRole"),
+    ("InvalidParameter.DataEncryptedKeyCreateFailed", "", Provider, GiveUp, "KMS made no data key", "look at the key in the KMS console"),
+    ("InvalidEncrypted*", "", Config, GiveUp, "the account encrypts disks otherwise", KMS_HINT),
     ("InvalidParameter*", "", Config, GiveUp, "a parameter was refused", "the vendor's text names it; check the ALIBABA_ setting of that name"),
     ("ImageCheckUnsupported*", "", Unsupported, GiveUp, "ECS does not check such images", "unset ALIBABA_DETECTION_STRATEGY"),
     ("InvalidResourceGroup*", "", Config, GiveUp, "the resource group does not exist", "check ALIBABA_RESOURCE_GROUP_ID"),
@@ -142,10 +151,13 @@ pub(crate) static TABLE: &[Row] = &[
     ("ImageIsExporting", "", Conflict, GiveUp, "the image is being exported", "wait until the export ends"),
     ("InvalidAccount.NotFound", "", Config, GiveUp, "an account to share with does not exist", "check ALIBABA_IMAGE_SHARE_ACCOUNT_IDS"),
     ("InvalidAccount.Forb*", "", Config, GiveUp, "an image cannot be shared with its own account", "take the own account out of ALIBABA_IMAGE_SHARE_ACCOUNT_IDS"),
-    ("OperationDeined.EncryptedSnapshot", "", InvalidImage, GiveUp, "an encrypted image cannot be shared", "use a bucket and a region without default encryption"),
+    ("OperationDeined.EncryptedSnapshot", "", InvalidImage, GiveUp, "this cannot be done with an encrypted image", "encrypted images are copied with a key of the region, shared only with a key of your own, and never published"),
+    ("OperationDenied.EncryptSnapshotAcrossRegion", "", Config, GiveUp, "the region encrypts no copy of an image that is not encrypted", "encrypt the image as well: set ALIBABA_IMAGE_KEY"),
+    ("OperationDenied.CommunityImage", "", Conflict, GiveUp, "a community image cannot be copied", "make it private, copy it, and publish it again"),
+    ("OperationDenied.ImageCopyConflict", "", Conflict, GiveUp, "another copy of the image is being made", "wait until the copy ends"),
     ("OperationDenied.ImageCopying", "", Conflict, Backoff, "the image is being copied", "wait until the copy ends"),
     ("OperationDenied.SameRegionOnly", "", Config, GiveUp, "the image cannot be copied to another region", COPY_HINT),
-    ("IncorrectDestinationRegion", "", Config, GiveUp, "an image cannot be copied to its own region", COPY_HINT),
+    ("IncorrectDestinationRegion", "", Config, GiveUp, "an image cannot be copied to this region", COPY_HINT),
     ("RegionNotSupportCopy", "", Config, GiveUp, "the region does not take copies of images", COPY_HINT),
     ("SizeExceed.Image", "", InvalidImage, GiveUp, "the image is too large to be copied", COPY_HINT),
     ("IncorrectImageStatus", "", Conflict, GiveUp, "the image is in another state", "look at it: aliyun ecs DescribeImages --ImageId IMAGE"),

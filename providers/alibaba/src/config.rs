@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) unshare: Vec<String>,
     /// Regions the image is copied to, each once.
     pub(crate) copy_regions: Vec<String>,
+    /// Key that encrypts the image in the region of the build.
+    pub(crate) key: Option<String>,
     /// Keys that encrypt copies, by region.
     pub(crate) copy_keys: BTreeMap<String, String>,
     /// Creates the import role when it is missing.
@@ -98,6 +100,7 @@ impl Config {
             share: accounts(settings, SHARE)?,
             unshare: unshare(settings)?,
             copy_regions: copy_regions(settings)?,
+            key: text(copy_keys::IMAGE_KEY),
             copy_keys: copy_keys(settings)?,
             create_role: settings.boolean("ALIBABA_CREATE_ROLE"),
             family: text("ALIBABA_IMAGE_FAMILY").map(family).transpose()?,
@@ -165,6 +168,11 @@ impl Config {
         Endpoint::ecs(self.ecs_endpoint.as_deref(), self.region.as_deref(), region)
     }
 
+    /// The key that encrypts the image of a region, if any; `home` is the region of the build.
+    pub(crate) fn key_of(&self, region: &str, home: &str) -> Option<&String> {
+        if region == home { self.key.as_ref() } else { self.copy_keys.get(region) }
+    }
+
     /// Bucket and region as far as they are set.
     pub(crate) fn home(&self) -> (Option<&str>, Option<&str>) {
         (self.bucket.as_deref(), self.region.as_deref())
@@ -210,7 +218,10 @@ fn copy_regions(settings: &Settings) -> Result<Vec<String>> {
 }
 
 fn copy_keys(settings: &Settings) -> Result<BTreeMap<String, String>> {
-    copy_keys::read(settings, &copy_regions(settings)?)
+    let regions = copy_regions(settings)?;
+    let keys = copy_keys::read(settings, &regions)?;
+    copy_keys::check_complete(settings, &regions, &keys)?;
+    Ok(keys)
 }
 
 fn region(text: String) -> Result<String> {

@@ -1,5 +1,6 @@
 //! Copies the image to further regions, several at once, and finishes each copy like the first image. Every
-//! copy is recorded before it is made; a failure in one region does not stop the others.
+//! copy is recorded before it is made; a failure in one region does not stop the others. An encrypted image is a copy, too:
+//! of what was imported, in the same region.
 //!
 //! Source: ECS API documentation, `CopyImage`.
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     client::CALL,
     config::Config,
+    copy_keys::{IMAGE_KEY, KEY},
     ecs::{Ecs, pairs},
     finish::{Finished, Requested, finish},
     image::Imported,
@@ -25,20 +27,29 @@ use crate::{
     names::tag_parameters,
     refusal::refused_outright,
     snapshots::noted,
-    state::{COPIES, IMAGE, ImportState},
+    state::{COPIES, ENCRYPTED, IMAGE, ImportState},
     tagging::MARK,
 };
 
 /// Number of copies the service makes at once; further ones would wait there without progress.
 pub(crate) const AT_A_TIME: usize = 5;
 
+/// The code of a copy that the service makes only when another one of the same image has ended.
+const BUSY: &str = "OperationDenied.ImageCopyConflict";
+
 /// State of the copies, by region.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct States {
     /// Image that the copies are made from.
     source: String,
+    /// Name that the copies are made under; empty in journals of earlier versions, where it is that of the image.
+    #[serde(default)]
+    name: String,
     /// Identifier of each copy once it is known.
     copies: BTreeMap<String, Option<String>>,
+    /// The key of each copy, empty without one; absent in journals of earlier versions.
+    #[serde(default)]
+    keys: BTreeMap<String, String>,
 }
 
 /// Copies that an earlier attempt of the run made.
@@ -46,8 +57,41 @@ struct States {
 /// # Errors
 /// When the checkpoint cannot be read.
 pub(crate) fn known(context: &Context) -> Result<Vec<String>> {
-    let saved: Option<States> = context.load(COPIES)?;
-    Ok(saved.map_or_else(Vec::new, |saved| saved.copies.into_values().flatten().collect()))
+    let mut ids = Vec::new();
+    for checkpoint in [COPIES, ENCRYPTED] {
+        let saved: States = context.load(checkpoint)?.unwrap_or_default();
+        ids.extend(saved.copies.into_values().flatten());
+    }
+    Ok(ids)
+}
+
+/// Keys that a resumed run can no longer change, since copies were started with others.
+///
+/// # Errors
+/// When the checkpoint cannot be read.
+pub(crate) fn too_late(context: &Context, config: &Config) -> Result<Vec<Error>> {
+    let mut errors = Vec::new();
+    for checkpoint in [COPIES, ENCRYPTED] {
+        let saved: States = context.load(checkpoint)?.unwrap_or_default();
+        for (region, before) in saved.keys {
+            let (setting, now) = match checkpoint {
+                ENCRYPTED => (IMAGE_KEY, config.key.as_ref()),
+                _ => (KEY, config.copy_keys.get(&region)),
+            };
+            let is_wanted = checkpoint == ENCRYPTED || config.copy_regions.contains(&region);
+            let now = now.map_or("", String::as_str);
+            if is_wanted && before != now {
+                let message = format!(
+                    "the image in {region} was made with key `{before}` of {setting}; now it is `{now}`"
+                );
+                errors.push(
+                    Error::config(message)
+                        .with_hint("resume with the earlier key, or build again in a new run"),
+                );
+            }
+        }
+    }
+    Ok(errors)
 }
 
 /// The resource of a copy, as recorded by the host.
@@ -69,13 +113,17 @@ pub(crate) fn resources(
     home: &ImportState,
     build: &Build,
 ) -> Result<Vec<Resource>> {
-    let saved: States = context.load(COPIES)?.unwrap_or_default();
-    let all = saved.copies.iter().map(|(region, id)| {
-        let mut copy = resource(home, region, &home.name, &saved.source, &build.run_id);
-        copy.id.clone_from(id);
-        copy
-    });
-    Ok(all.collect())
+    let mut all = Vec::new();
+    for checkpoint in [COPIES, ENCRYPTED] {
+        let saved: States = context.load(checkpoint)?.unwrap_or_default();
+        let name = if saved.name.is_empty() { &home.name } else { &saved.name };
+        all.extend(saved.copies.iter().map(|(region, id)| {
+            let mut copy = resource(home, region, name, &saved.source, &build.run_id);
+            copy.id.clone_from(id);
+            copy
+        }));
+    }
+    Ok(all)
 }
 
 /// Forgets the copies of an earlier attempt.
@@ -83,7 +131,8 @@ pub(crate) fn resources(
 /// # Errors
 /// When the checkpoint cannot be written.
 pub(crate) fn forget(context: &Context) -> Result<()> {
-    context.save(COPIES, &States::default())
+    context.save(COPIES, &States::default())?;
+    context.save(ENCRYPTED, &States::default())
 }
 
 /// The parameters that all copies share.
@@ -95,7 +144,40 @@ struct Copier<'a> {
     source: &'a Finished,
     /// The import of the original image; copies differ from it only in the region.
     home: &'a ImportState,
+    /// Where the states are stored: [`COPIES`], or [`ENCRYPTED`] for the copy that becomes the image itself.
+    checkpoint: &'static str,
     states: Mutex<States>,
+}
+
+/// The states that an earlier attempt left, if it copied the same image.
+fn states(
+    waiter: &Waiter<'_>,
+    checkpoint: &str,
+    source: &Finished,
+    name: String,
+) -> Result<Mutex<States>> {
+    let saved: Option<States> = waiter.context.load(checkpoint)?;
+    let saved = saved.filter(|saved| saved.source == source.image.image_id);
+    let fresh = States { source: source.image.image_id.clone(), name, ..States::default() };
+    Ok(Mutex::new(saved.unwrap_or(fresh)))
+}
+
+/// Makes the encrypted copy of an imported image in its region, which is the image of the build.
+///
+/// # Errors
+/// Refusals, such as of the key, and a copy that is not encrypted with it.
+pub(crate) fn encrypt(
+    waiter: &Waiter<'_>,
+    config: &Config,
+    build: &Build,
+    requested: &Requested,
+    source: &Finished,
+    home: &ImportState,
+) -> Result<Finished> {
+    let states = states(waiter, ENCRYPTED, source, working_name(config, build))?;
+    let checkpoint = ENCRYPTED;
+    let copier = Copier { waiter, config, build, requested, source, home, checkpoint, states };
+    copier.copy(0, &home.region)
 }
 
 /// Makes all copies; each is available, tagged, and shared.
@@ -115,11 +197,9 @@ pub(crate) fn make(
     if regions.is_empty() {
         return Ok(Vec::new());
     }
-    let saved: Option<States> = waiter.context.load(COPIES)?;
-    let saved = saved.filter(|saved| saved.source == source.image.image_id);
-    let fresh = States { source: source.image.image_id.clone(), ..States::default() };
-    let states = Mutex::new(saved.unwrap_or(fresh));
-    let copier = Copier { waiter, config, build, requested, source, home, states };
+    let states = states(waiter, COPIES, source, working_name(config, build))?;
+    let checkpoint = COPIES;
+    let copier = Copier { waiter, config, build, requested, source, home, checkpoint, states };
     let queue: VecDeque<(usize, &String)> = regions.iter().copied().enumerate().collect();
     let (queue, outcomes) = (Mutex::new(queue), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
@@ -197,6 +277,7 @@ impl Copier<'_> {
         let copy = self.resource(&ecs, &name).with_id(&id);
         context.created(&noted(copy, &image.snapshots()))?;
         let copy = finish(&waiter, self.config, self.build, self.requested, ecs, image)?;
+        self.check_key(&copy)?;
         context.milestone(format!("image {id} is available in {region}"))?;
         Ok(copy)
     }
@@ -224,6 +305,12 @@ impl Copier<'_> {
             }
             Ok(context.until_answered(self.call(&ecs.region, &name)).await?.image_id)
         });
+        if let Err(error) = &id
+            && error.context("code") == Some(BUSY)
+        {
+            self.waiter.wait_again(&format!("the copy to {}", ecs.region), error)?;
+            return self.start(ecs);
+        }
         let id = match id {
             Ok(id) => id,
             Err(error) => {
@@ -243,6 +330,28 @@ impl Copier<'_> {
         resource(self.home, &ecs.region, name, &self.source.image.image_id, &self.build.run_id)
     }
 
+    /// The key of a region's copy.
+    fn key(&self, region: &str) -> Option<&String> {
+        match self.checkpoint {
+            ENCRYPTED => self.config.key.as_ref(),
+            _ => self.config.copy_keys.get(region),
+        }
+    }
+
+    /// Checks that a copy is encrypted as requested: the service could ignore a key.
+    fn check_key(&self, copy: &Finished) -> Result<()> {
+        let (ecs, image) = (&copy.ecs, &copy.image);
+        let Some(key) = self.key(&ecs.region) else { return Ok(()) };
+        let read = async { Ok(ecs.is_encrypted(image, key, &CALL).await?) };
+        if self.waiter.context.block_on(read)? {
+            return Ok(());
+        }
+        let id = &image.image_id;
+        let message = format!("image `{id}` in {} is not encrypted with key `{key}`", ecs.region);
+        Err(Error::new(ErrorKind::Conflict, message)
+            .with_hint("check that it is the identifier of a key, not an alias, in this region"))
+    }
+
     async fn call(&self, region: &str, name: &str) -> Result<Imported, Failure> {
         let source = &self.source.ecs;
         let token =
@@ -254,11 +363,13 @@ impl Copier<'_> {
             ("DestinationImageName", name),
             ("ClientToken", &hex(token.as_bytes(), 24)),
         ]);
-        let copy_of = write_image(&source.region, &self.source.image.image_id);
-        let marks =
-            marks::tags([(MARK, &self.build.run_id), (COPY_OF, &marks::unfinished(&copy_of))]);
+        let mut marks = marks::tags([(MARK, &self.build.run_id)]);
+        if self.checkpoint == COPIES {
+            let copy_of = write_image(&source.region, &self.source.image.image_id);
+            marks.insert(COPY_OF.to_owned(), marks::unfinished(&copy_of));
+        }
         parameters.extend(tag_parameters(&marks));
-        if let Some(key) = self.config.copy_keys.get(region) {
+        if let Some(key) = self.key(region) {
             parameters.extend(pairs(&[("Encrypted", "true"), ("KMSKeyId", key)]));
         }
         if let Some(text) = description(&self.build.description) {
@@ -273,6 +384,7 @@ impl Copier<'_> {
     fn note(&self, region: &str, id: Option<&str>) -> Result<()> {
         let mut states = lock(&self.states);
         states.copies.insert(region.to_owned(), id.map(str::to_owned));
-        self.waiter.context.save(COPIES, &*states)
+        states.keys.insert(region.to_owned(), self.key(region).cloned().unwrap_or_default());
+        self.waiter.context.save(self.checkpoint, &*states)
     }
 }

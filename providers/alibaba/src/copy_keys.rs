@@ -1,13 +1,15 @@
-//! Parses the keys that encrypt copies of an image: `REGION=KEY`.
+//! Parses the keys that encrypt an image and its copies.
 //!
 //! An import has no key: the service refuses encrypted objects, and encrypts the snapshots of an import only when the
-//! account encrypts all disks by default.
+//! account encrypts all disks by default. An image with a key is therefore a copy of what was imported.
 
 use std::collections::BTreeMap;
 
 use build_image_plugin_api::{Error, Result, Settings};
 
-/// The setting.
+/// The setting with the key of the image itself.
+pub(crate) const IMAGE_KEY: &str = "ALIBABA_IMAGE_KEY";
+/// The setting with the keys of copies: `REGION=KEY`.
 pub(crate) const KEY: &str = "ALIBABA_IMAGE_COPY_KEYS";
 
 /// Keys by region.
@@ -39,6 +41,35 @@ pub(crate) fn read(settings: &Settings, regions: &[String]) -> Result<BTreeMap<S
     Ok(keys)
 }
 
+/// Refuses an encrypted image with copies that have no key: the service does not decrypt when it copies.
+///
+/// # Errors
+/// Config error naming the regions without a key.
+pub(crate) fn check_complete(
+    settings: &Settings,
+    regions: &[String],
+    keys: &BTreeMap<String, String>,
+) -> Result<()> {
+    let is_set = |key: &str| settings.text(key).filter(|text| !text.is_empty());
+    if is_set(IMAGE_KEY).is_none() {
+        return Ok(());
+    }
+    let home = is_set("ALIBABA_REGION");
+    let lacks =
+        |region: &&String| Some(region.as_str()) != home && !keys.contains_key(region.as_str());
+    let without: Vec<String> =
+        regions.iter().filter(lacks).map(|region| format!("`{region}`")).collect();
+    if without.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "`{IMAGE_KEY}` encrypts the image, and `{KEY}` has no key for {}",
+        without.join(", ")
+    );
+    Err(Error::config(message)
+        .with_hint("add a key of each region: copies of an encrypted image are encrypted as well"))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -64,6 +95,31 @@ mod tests {
         ] {
             let error = keys_of(words).unwrap_err();
             assert!(error.message.contains(reason) && error.hint.is_some(), "{words:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_encrypted_image_has_no_copies_without_a_key() {
+        for (key, keys, fits) in [
+            ("", &[][..], true),
+            ("k", &["cn-shanghai=a", "eu-central-1=b"], true),
+            ("k", &["cn-shanghai=a"], false),
+            ("k", &[], false),
+        ] {
+            let values = [
+                (IMAGE_KEY, json!(key)),
+                ("ALIBABA_REGION", json!("cn-hangzhou")),
+                (KEY, json!(keys)),
+            ];
+            let values = values.map(|(key, value)| (key.to_owned(), value));
+            let settings = Settings::from_values(values.into());
+            let regions = ["cn-hangzhou", "cn-shanghai", "eu-central-1"].map(str::to_owned);
+            let found = read(&settings, &regions).unwrap();
+            let checked = check_complete(&settings, &regions, &found);
+            assert_eq!(checked.is_ok(), fits, "{key} {keys:?}: {checked:?}");
+            if let Err(error) = checked {
+                assert!(error.message.contains("`eu-central-1`"), "{error}");
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) const TAGS_MAXIMUM: usize = TAGS_OF_RESOURCE - crate::marks::COUNT;
 pub(crate) const TAG_LENGTH: usize = 128;
 
 /// What the provider can do beyond the steps of a build.
-const CAPABILITIES: [&str; 15] = [
+const CAPABILITIES: [&str; 16] = [
     "resume",
     "upload.only",
     "locate",
@@ -42,6 +42,7 @@ const CAPABILITIES: [&str; 15] = [
     "manage.tag",
     "manage.untag",
     "manage.copy",
+    "manage.modify",
     "manage.delete",
 ];
 

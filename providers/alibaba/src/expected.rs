@@ -9,7 +9,7 @@ use build_image_plugin_api::{
 use crate::{
     config::{Config, Place},
     delta,
-    import::working_name,
+    import::{import_name, working_name},
     names,
     parts::Plan,
     state::{IMAGE, MULTIPART, OBJECT, in_bucket},
@@ -54,7 +54,7 @@ fn always(_: &Config) -> bool {
 }
 
 fn copies(config: &Config) -> bool {
-    !config.copy_regions.is_empty()
+    !config.copy_regions.is_empty() || config.key.is_some()
 }
 
 /// An image that is replaced may have been shared before.
@@ -100,6 +100,11 @@ pub(crate) fn resources(config: &Config, build: &Build, purpose: Purpose) -> Vec
     }
     if purpose == Purpose::Upload {
         return all;
+    }
+    if config.key.is_some() {
+        let name = import_name(config, build);
+        all.push(Resource::new(IMAGE, &name).in_region(region));
+        all.push(Resource::new("snapshot", format!("of {name}")).in_region(region));
     }
     let name = working_name(config, build);
     let others = config.copy_regions.iter().filter(|other| *other != region);

@@ -14,6 +14,7 @@ use crate::{
     import::{architecture, boot_mode},
     marks::{self, COPY_OF, IMAGE_OF},
     monitor::Waiter,
+    options::DETECTION,
     sharing::share,
 };
 
@@ -143,13 +144,9 @@ pub(crate) fn finish(
         ecs.tag("image", ids, &tags, &CALL).await?;
         Ok(ecs.tag("snapshot", &image.snapshots(), &of_snapshots, &CALL).await?)
     })?;
-    let strategy = config.import.extra.iter().any(|(name, _)| *name == "DetectionStrategy");
     // Copies are not checked again: the bytes are the same.
-    let report = if strategy && waiter.progress == 0 {
-        report(waiter, &ecs, &image.image_id)?
-    } else {
-        None
-    };
+    let report =
+        if waiter.progress == 0 { detected(waiter, config, &ecs, &image.image_id)? } else { None };
     let shared = share(context, &ecs, &image.image_id, &config.share, &config.unshare)?;
     Ok(Finished { ecs, image, shared, report })
 }
@@ -185,6 +182,20 @@ fn settle(context: &Context, ecs: &Ecs, image: Image, requested: &Requested) -> 
         context.warning(text, "set it in the ECS console, or choose instance types that fit")?;
     }
     Ok(image)
+}
+
+/// Returns the findings of the vendor's check of an imported image, if it was requested.
+///
+/// # Errors
+/// A refused poll, and Ctrl-C.
+pub(crate) fn detected(
+    waiter: &Waiter<'_>,
+    config: &Config,
+    ecs: &Ecs,
+    id: &str,
+) -> Result<Option<Value>> {
+    let is_requested = config.import.extra.iter().any(|(name, _)| *name == DETECTION);
+    if is_requested { report(waiter, ecs, id) } else { Ok(None) }
 }
 
 /// Waits for the vendor's check of the image: risks are warnings, and the whole report becomes part of the

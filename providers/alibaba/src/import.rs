@@ -21,7 +21,8 @@ use crate::{
     discard::POLICY,
     disk, guest,
     image::Imported,
-    marks, names,
+    marks::{self, INTERMEDIATE},
+    names,
     options::NVME,
     owner::Owner,
     refusal::refused_outright,
@@ -85,7 +86,8 @@ pub(crate) fn fresh_state(
         fact.as_u64().or(text).ok_or_else(|| missing_error(name))
     };
     Ok(ImportState {
-        name: working_name(config, build),
+        name: import_name(config, build),
+        intermediate: config.key.is_some(),
         run: build.run_id.clone(),
         region: place.region.clone(),
         bucket: place.bucket.clone(),
@@ -259,7 +261,11 @@ pub(crate) fn import_parameters(
     }
     let mut parameters: Parameters =
         list.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    parameters.extend(names::tag_parameters(&marks::with_run(&build.tags, &build.run_id)));
+    let tags = match config.key {
+        None => marks::with_run(&build.tags, &build.run_id),
+        Some(_) => marks::with_run(&marks::tags([(INTERMEDIATE, "yes")]), &build.run_id),
+    };
+    parameters.extend(names::tag_parameters(&tags));
     parameters
 }
 
@@ -293,6 +299,14 @@ pub(crate) fn working_name(config: &Config, build: &Build) -> String {
         beside(&build.image_name, "new", &build.run_id)
     } else {
         build.image_name.clone()
+    }
+}
+
+/// The name of what is imported: that of the image, unless an encrypted copy of it becomes the image.
+pub(crate) fn import_name(config: &Config, build: &Build) -> String {
+    match config.key {
+        None => working_name(config, build),
+        Some(_) => beside(&build.image_name, "plain", &build.run_id),
     }
 }
 

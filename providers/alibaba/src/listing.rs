@@ -229,6 +229,18 @@ impl Ecs {
         Ok(found)
     }
 
+    /// Whether every snapshot of an image is encrypted with a key.
+    pub(crate) async fn is_encrypted(
+        &self,
+        image: &Image,
+        key: &str,
+        policy: &Policy,
+    ) -> Result<bool, Failure> {
+        let snapshots = self.snapshots_of(&image.snapshots(), policy).await?;
+        let with_key = |one: &Snapshot| one.encrypted && one.key == key;
+        Ok(!snapshots.is_empty() && snapshots.iter().all(with_key))
+    }
+
     /// Imports that are running, with the identifier of the image that each makes.
     pub(crate) async fn running_imports(
         &self,

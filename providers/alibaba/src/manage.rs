@@ -9,6 +9,7 @@ mod attributes;
 mod copy;
 mod delete;
 mod labels;
+mod modify;
 
 use std::{
     collections::BTreeMap,
@@ -109,6 +110,9 @@ impl Manager<'_> {
             Action::Restore => self.restore(&target().await?).await,
             Action::Tag { tags } => self.tag(&target().await?, tags).await,
             Action::Untag { keys } => self.untag(&target().await?, keys).await,
+            Action::Modify { name, attributes } => {
+                self.set(&target().await?, name.as_deref(), attributes).await
+            }
             Action::Delete { keep_data, force } => self.delete(reference, *keep_data, *force).await,
             _ => Err(Error::unsupported(
                 "this provider does not know the action",

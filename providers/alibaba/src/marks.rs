@@ -12,6 +12,8 @@ pub(crate) use build_image_plugin_api::ready::marks::{
 
 use crate::{image::Image, tagging::MARK};
 
+/// Tag of an image that only exists until its encrypted copy is finished.
+pub(crate) const INTERMEDIATE: &str = "build-image-intermediate";
 /// Metadata of an object: the run.
 pub(crate) const OBJECT_RUN: &str = "x-oss-meta-build-image-run";
 /// Metadata of an object: `yes` when the build was to keep it.

@@ -111,6 +111,15 @@ impl Waiter<'_> {
         }
     }
 
+    /// Pauses before a request is repeated that the service refuses for as long as another one lasts.
+    ///
+    /// # Errors
+    /// The deadline, and Ctrl-C.
+    pub(crate) fn wait_again(&self, what: &str, refused: &Error) -> Result<()> {
+        self.deadline.check(what, Some(refused))?;
+        self.context.wait(self.longest_pause.min(LONGEST_PAUSE))
+    }
+
     /// Waits until an import task ended, with success or failure.
     ///
     /// # Errors

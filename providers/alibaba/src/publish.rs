@@ -16,7 +16,7 @@ use crate::{
     copies,
     credentials::Credentials,
     describe::TAGS_MAXIMUM,
-    finish::{Finished, Requested, finish},
+    finish::{Finished, Requested, detected, finish},
     image,
     import::{clear_failed, fresh_state, known_state, start},
     live,
@@ -67,7 +67,14 @@ pub(crate) fn register(
     context.created(&noted(state.image(), &image.snapshots()))?;
     context.milestone(format!("image {} is available in {}", image.image_id, place.region))?;
     let requested = Requested::of(config, build);
-    let home = finish(&waiter, config, build, &requested, cloud.ecs, image)?;
+    let home = if state.intermediate {
+        let report = detected(&waiter, config, &cloud.ecs, &image.image_id)?;
+        let plain = Finished { ecs: cloud.ecs, image, shared: Vec::new(), report: None };
+        let home = copies::encrypt(&waiter, config, build, &requested, &plain, &state)?;
+        Finished { report, ..home }
+    } else {
+        finish(&waiter, config, build, &requested, cloud.ecs, image)?
+    };
     let copied = copies::make(&waiter, config, build, &requested, &home, &state)?;
     let mut all = vec![home];
     all.extend(copied);

@@ -37,6 +37,8 @@ fn differs(text: String, repair: Option<String>) -> Difference {
 struct Comparison<'a> {
     config: &'a Config,
     build: &'a Build,
+    /// The region of the build.
+    home: &'a str,
     requested: Requested,
 }
 
@@ -52,7 +54,8 @@ pub(crate) fn compare(
 ) -> Result<CheckReport> {
     let build = &request.build;
     let place = nearby(context, config, config.place()?)?;
-    let comparison = Comparison { config, build, requested: Requested::of(config, build) };
+    let (home, requested) = (place.region.as_str(), Requested::of(config, build));
+    let comparison = Comparison { config, build, home, requested };
     let others = config.copy_regions.iter().filter(|region| **region != place.region);
     let regions: Vec<&String> = [&place.region].into_iter().chain(others).collect();
     let mut report = CheckReport::default();
@@ -133,13 +136,10 @@ impl Comparison<'_> {
                 all.push(differs(format!("it {is} shared with {list}"), Some(repair)));
             }
         }
-        let key = config.copy_keys.get(&ecs.region);
-        if let Some(key) = key {
-            let snapshots = ecs.snapshots_of(&image.snapshots(), &CALL).await?;
-            let is_encrypted = |one: &crate::listing::Snapshot| one.encrypted && one.key == *key;
-            if snapshots.is_empty() || !snapshots.iter().all(is_encrypted) {
-                all.push(differs(format!("it is not encrypted with key {key}"), None));
-            }
+        if let Some(key) = config.key_of(&ecs.region, self.home)
+            && !ecs.is_encrypted(image, key, &CALL).await?
+        {
+            all.push(differs(format!("it is not encrypted with key {key}"), None));
         }
         Ok((shared, all))
     }
@@ -219,7 +219,8 @@ mod tests {
                 .image_name_chosen(true)
                 .tags([("owner", "us".to_owned())]);
             let requested = Requested::of(&config, &build);
-            let comparison = Comparison { config: &config, build: &build, requested };
+            let comparison =
+                Comparison { config: &config, build: &build, home: "cn-hangzhou", requested };
             let image: Image = serde_json::from_value(image).unwrap();
             let found = comparison.of_image(&image);
             assert_eq!(found.len(), expected.len(), "{image:?}");
@@ -236,7 +237,8 @@ mod tests {
         let config = Config::read(&Settings::from_values(values.into())).unwrap();
         let build = Build::default();
         let requested = Requested::of(&config, &build);
-        let comparison = Comparison { config: &config, build: &build, requested };
+        let comparison =
+            Comparison { config: &config, build: &build, home: "cn-hangzhou", requested };
         assert_eq!(comparison.of_image(&Image::default()).len(), 1);
     }
 }

@@ -80,6 +80,11 @@ fn images() -> Vec<Setting> {
             "Regions the image is copied to, for example `[cn-shanghai, eu-central-1]`",
         ),
         Setting::new(
+            "ALIBABA_IMAGE_KEY",
+            Text,
+            "KMS key that encrypts the image: what was imported is copied with the key in its region, and removed",
+        ),
+        Setting::new(
             "ALIBABA_IMAGE_COPY_KEYS",
             List,
             "KMS keys that encrypt copies, by region, for example `[cn-shanghai=KEY_ID]`",

@@ -21,6 +21,8 @@ pub(crate) const IMPORT: &str = "import";
 pub(crate) const ACCOUNT: &str = "account";
 /// Checkpoint key of the copies.
 pub(crate) const COPIES: &str = "copies";
+/// Checkpoint key of the encrypted image.
+pub(crate) const ENCRYPTED: &str = "encrypted";
 /// Checkpoint key of the region of the instance this runs on.
 pub(crate) const NEARBY: &str = "nearby";
 /// Checkpoint key of the images that were moved aside.
@@ -166,13 +168,18 @@ pub(crate) struct ImportState {
     /// The account and the cloud of the import.
     #[serde(default)]
     pub(crate) owner: Owner,
+    /// Whether an encrypted copy of the image is the result of the build.
+    #[serde(default)]
+    pub(crate) intermediate: bool,
 }
 
 impl ImportState {
     /// The image, as recorded by the host.
     pub(crate) fn image(&self) -> Resource {
-        let mut resource =
-            Resource::new(IMAGE, &self.name).in_region(&self.region).as_deliverable();
+        let mut resource = Resource::new(IMAGE, &self.name).in_region(&self.region);
+        if !self.intermediate {
+            resource = resource.as_deliverable();
+        }
         resource.id.clone_from(&self.image_id);
         resource = self.owner.of_region(resource);
         resource = resource.with("bucket", &self.bucket).with("object", &self.key);

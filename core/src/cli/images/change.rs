@@ -18,6 +18,7 @@ const AT: &str = "AT";
 const AUDIENCE: &str = "AUDIENCE";
 const DISABLED: &str = "DISABLED";
 const DRY: &str = "DRY";
+const ENCRYPT: &str = "ENCRYPT";
 const EVERYONE: &str = "EVERYONE";
 const FORCE: &str = "FORCE";
 const KEEP: &str = "DATA";
@@ -74,6 +75,11 @@ pub(super) fn parsers() -> Vec<Command> {
                     "name of the copies; else that of the image",
                 ),
                 switch(ACCESS, "with-access", "share and publish the copies as the image is"),
+                words::list(
+                    ENCRYPT,
+                    "key",
+                    "REGION=KEY that encrypts the copy there; repeat it for more",
+                ),
             ],
         ),
         verb(
@@ -238,7 +244,7 @@ fn action(verb: &str, words: &ArgMatches) -> Result<Action> {
             regions: texts(words, TO),
             name: own(NAME),
             with_access: words.get_flag(ACCESS),
-            keys: Default::default(),
+            keys: words::tags(words, ENCRYPT)?,
         },
         _ => Action::Delete { keep_data: words.get_flag(KEEP), force: words.get_flag(FORCE) },
     })

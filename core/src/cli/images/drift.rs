@@ -18,6 +18,8 @@ use crate::{
 const FILE: &str = "FILE";
 const REGIONS: &str = "REGIONS";
 const REPAIR: &str = "REPAIR";
+/// The capability of a provider that changes names and attributes.
+const MODIFY: &str = "manage.modify";
 /// Most rounds of a repair: a copy that the first one made may still lack what copying does not transfer.
 const ROUNDS: usize = 3;
 
@@ -43,6 +45,8 @@ struct Drift<'a> {
     copy: Option<&'a Item>,
     region: String,
     differences: Vec<Difference>,
+    /// Keys by region, for a copy that is missing.
+    keys: BTreeMap<String, String>,
 }
 
 /// What is compared: images that the user names, or those that a file declares.
@@ -74,7 +78,8 @@ pub(super) fn drift(session: &Session, words: &ArgMatches) -> Result<()> {
     request.regions = texts(words, REGION);
     let listing = account.list(&request)?;
     session.report(&account, &listing);
-    let found = wanted.compare(&listing.items)?;
+    let modifies = account.can(MODIFY);
+    let found = wanted.compare(&listing.items, modifies)?;
     let mut text = described(&found);
     let documents: Vec<_> = found
         .drifts
@@ -123,16 +128,32 @@ fn everything_was_seen(listing: &Listing, found: &Found<'_>) -> Result<()> {
         return Err(Error::new(Stage::Provider(ErrorKind::NotFound), text)
             .hint("build it, or change the file"));
     }
-    let stays = |one: &&Drift<'_>| one.differences.iter().any(|one| one.repair.is_none());
-    let Some(one) = found.drifts.iter().find(stays) else { return Ok(()) };
-    let id = one.copy.unwrap_or(one.image).id.as_str();
-    let text = format!("image `{id}` has a difference that cannot be repaired");
-    Err(Error::new(Stage::Provider(ErrorKind::Conflict), text)
-        .hint("delete it with build-image images delete, and repeat the command"))
+    let stays = found.drifts.iter().find_map(|one| {
+        let stays = one.differences.iter().find(|difference| difference.repair.is_none());
+        stays.map(|difference| (one, difference))
+    });
+    let Some((one, difference)) = stays else { return Ok(()) };
+    let (id, subject) = (one.copy.unwrap_or(one.image).id.as_str(), &difference.subject);
+    let text = format!("image `{id}` has a difference that cannot be repaired: {subject}");
+    let advice = difference.advice.clone();
+    Err(Error::new(Stage::Provider(ErrorKind::Conflict), text).hint(advice.unwrap_or_else(|| {
+        "delete it with build-image images delete, and repeat the command".to_owned()
+    })))
 }
 
 impl Wanted {
-    fn compare<'a>(&'a self, items: &'a [Item]) -> Result<Found<'a>> {
+    /// Compares; `modifies` says whether the provider can change names and attributes.
+    fn compare<'a>(&'a self, items: &'a [Item], modifies: bool) -> Result<Found<'a>> {
+        let mut found = self.compare_all(items)?;
+        for one in found.drifts.iter_mut().filter(|_| !modifies) {
+            let id = one.copy.unwrap_or(one.image).id.as_str();
+            let differences = std::mem::take(&mut one.differences).into_iter();
+            one.differences = differences.map(|one| one.without_modify(id)).collect();
+        }
+        Ok(found)
+    }
+
+    fn compare_all<'a>(&'a self, items: &'a [Item]) -> Result<Found<'a>> {
         let mut found = Found { drifts: Vec::new(), missing: Vec::new() };
         match self {
             Self::Named { images, regions } => {
@@ -174,7 +195,7 @@ fn copies<'a>(image: &Item, all: &'a [Item]) -> Vec<&'a Item> {
         let from = item.copied_from.as_ref();
         let of_image = from.is_some_and(|from| from.id == image.id);
         let of_run = item.run_id.is_some() && item.run_id == image.run_id;
-        item.reference() != reference && (of_image || of_run)
+        item.reference() != reference && item.resource.deliverable && (of_image || of_run)
     };
     all.iter().filter(is_copy).collect()
 }
@@ -189,7 +210,8 @@ fn drifted<'a>(image: &'a Item, all: &'a [Item], expected: &[String]) -> Vec<Dri
 }
 
 fn drift_of<'a>(image: &'a Item, copy: &'a Item, differences: Vec<Difference>) -> Drift<'a> {
-    Drift { image, copy: Some(copy), region: copy.region.clone().unwrap_or_default(), differences }
+    let (region, keys) = (copy.region.clone().unwrap_or_default(), BTreeMap::new());
+    Drift { image, copy: Some(copy), region, differences, keys }
 }
 
 /// The regions that have neither the image nor a copy.
@@ -204,6 +226,7 @@ fn missing<'a>(image: &'a Item, copies: &[&Item], expected: &[String]) -> Vec<Dr
         copy: None,
         region: region.clone(),
         differences: Vec::new(),
+        keys: BTreeMap::new(),
     };
     absent.map(drift).collect()
 }
@@ -215,17 +238,18 @@ fn differing_from<'a>(one: &Declared, image: &'a Item, all: &'a [Item]) -> Vec<D
         let mut differences = compare(&one.wanted(image, item), item);
         let region = item.region.clone().unwrap_or_default();
         if let Some(regions) = one.regions.as_ref().filter(|regions| !regions.contains(&region)) {
-            differences.push(Difference {
-                subject: "region".to_owned(),
-                wanted: regions.join(", "),
-                found: region,
-                repair: None,
-            });
+            let advice = format!(
+                "delete it with build-image images delete {} --yes, or add the region to the file",
+                item.id
+            );
+            let wanted = regions.join(", ");
+            differences.push(Difference::to_decide("region", &wanted, &region, advice));
         }
         drift_of(image, item, differences)
     });
     let mut found: Vec<Drift<'a>> = compared.collect();
-    found.extend(missing(image, &copies, one.regions.as_deref().unwrap_or_default()));
+    let absent = missing(image, &copies, one.regions.as_deref().unwrap_or_default());
+    found.extend(absent.into_iter().map(|drift| Drift { keys: one.keys.clone(), ..drift }));
     found
 }
 
@@ -261,18 +285,19 @@ fn repair_all(
             break;
         }
         let listing = account.list(request)?;
-        makes_copies = repair(account, &wanted.compare(&listing.items)?, results)?;
+        let found = wanted.compare(&listing.items, account.can(MODIFY))?;
+        makes_copies = repair(account, &found, results)?;
     }
     Ok(())
 }
 
 /// Repairs what differs, and then makes the copies that are missing; whether there were any.
 fn repair(account: &Account<'_>, found: &Found<'_>, results: &mut Vec<Managed>) -> Result<bool> {
-    let mut missing: BTreeMap<&str, (&Item, Vec<String>)> = BTreeMap::new();
+    let mut missing: BTreeMap<&str, (&Drift<'_>, Vec<String>)> = BTreeMap::new();
     for one in &found.drifts {
         let Some(copy) = one.copy else {
             let of_image = missing.entry(&one.image.id);
-            of_image.or_insert((one.image, Vec::new())).1.push(one.region.clone());
+            of_image.or_insert((one, Vec::new())).1.push(one.region.clone());
             continue;
         };
         for action in one.differences.iter().filter_map(|difference| difference.repair.clone()) {
@@ -280,9 +305,11 @@ fn repair(account: &Account<'_>, found: &Found<'_>, results: &mut Vec<Managed>) 
         }
     }
     let makes_copies = !missing.is_empty();
-    for (image, regions) in missing.into_values() {
-        let action = Action::Copy { regions, name: None, with_access: true, keys: BTreeMap::new() };
-        change::apply(account, vec![image.reference()], action, false, results)?;
+    for (one, regions) in missing.into_values() {
+        let mut keys = one.keys.clone();
+        keys.retain(|region, _| regions.contains(region));
+        let action = Action::Copy { regions, name: None, with_access: true, keys };
+        change::apply(account, vec![one.image.reference()], action, false, results)?;
     }
     Ok(makes_copies)
 }

@@ -90,8 +90,10 @@ pub(super) fn differing(copy: &Item, differences: &[Difference]) -> String {
         return text + "equal\n";
     }
     text.push('\n');
-    for Difference { subject, wanted, found, .. } in differences {
+    for Difference { subject, wanted, found, advice, .. } in differences {
         text += &format!("    {subject}: `{found}` instead of `{wanted}`\n");
+        let hint = advice.as_ref().map(|advice| format!("        hint: {advice}\n"));
+        text += &hint.unwrap_or_default();
     }
     text
 }

@@ -18,7 +18,7 @@ use crate::{
     ecs::Ecs,
     image::Image,
     listing::{ListedTask, Snapshot, seconds},
-    marks::{COPY_OF, DEPRECATED, DISK, IMAGE_OF, REPLACEMENT, read_image},
+    marks::{COPY_OF, DEPRECATED, DISK, IMAGE_OF, INTERMEDIATE, REPLACEMENT, read_image},
     owner::ECS_CLOUD,
     snapshots::noted,
     state::{IMAGE, SNAPSHOT},
@@ -115,10 +115,10 @@ impl Reader<'_> {
         let created = seconds(&image.creation_time);
         let tags = image.tags();
         let run = tags.get(MARK).cloned();
-        let mut resource = Resource::new(IMAGE, &image.image_name)
-            .with_id(&image.image_id)
-            .in_region(&ecs.region)
-            .as_deliverable();
+        let mut resource =
+            Resource::new(IMAGE, &image.image_name).with_id(&image.image_id).in_region(&ecs.region);
+        // What was imported to be encrypted has no further use.
+        resource.deliverable = !tags.contains_key(INTERMEDIATE);
         resource = self.in_cloud(resource, ECS_CLOUD, self.config.ecs_of(&ecs.region)?.cloud());
         for (name, value) in [("run", run.as_ref()), ("task_id", task.map(|task| &task.task_id))] {
             resource = value.map_or(resource.clone(), |value| resource.with(name, value));
@@ -168,7 +168,9 @@ impl Reader<'_> {
                 .in_region(&ecs.region);
             resource = self.in_cloud(resource, ECS_CLOUD, cloud.cloud());
             // One that no image uses remained when its image was deleted.
-            resource.deliverable = image.is_some() || snapshot.usage.contains("image");
+            let is_used = || image.is_none() && snapshot.usage.contains("image");
+            resource.deliverable =
+                image.is_some_and(|image| image.resource.deliverable) || is_used();
             let mut item = Item::new(ItemKind::Snapshot, &snapshot.snapshot_id, resource)
                 .name(&snapshot.snapshot_name)
                 .region(&ecs.region)
@@ -245,6 +247,8 @@ fn attributes(image: &Image, snapshots: &SnapshotsById) -> BTreeMap<String, Stri
         ("nvme_support", &image.features.nvme_support),
         ("imds_support", &image.features.imds_support),
         ("family", &image.image_family),
+        ("description", &image.description),
+        ("resource_group", &image.resource_group_id),
     ];
     let given = given.into_iter().filter(|(_, value)| !value.is_empty());
     let mut all: BTreeMap<String, String> =

@@ -269,9 +269,8 @@ impl Copier<'_> {
         if let Some(key) = self.wish.keys.get(&self.ecs.region) {
             parameters.extend(pairs(&[("Encrypted", "true"), ("KMSKeyId", key)]));
         }
-        let options = &self.manager.config.import.extra;
-        let group = options.iter().find(|(name, _)| *name == "ResourceGroupId");
-        parameters.extend(group.map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let group = Some(&source.image.resource_group_id).filter(|group| !group.is_empty());
+        parameters.extend(group.map(|group| ("ResourceGroupId".to_owned(), group.clone())));
         let mut tags = self.tags();
         tags.insert(COPY_OF.to_owned(), marks::unfinished(&self.copy_of()));
         parameters.extend(tag_parameters(&tags));

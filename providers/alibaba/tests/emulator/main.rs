@@ -12,6 +12,7 @@ mod delta_trust;
 mod discard;
 mod ecs;
 mod elsewhere;
+mod encrypted;
 mod faults;
 mod growing;
 mod harness;

@@ -63,6 +63,7 @@ impl Provider for Account {
                 "manage.unshare",
                 "manage.publish",
                 "manage.deprecate",
+                "manage.modify",
                 "manage.restore",
                 "manage.tag",
                 "manage.untag",

@@ -95,6 +95,16 @@ fn apply(image: &mut Properties, action: &Action) -> Result<String> {
             image.replacement.clone_from(replacement);
             "deprecated".to_owned()
         }
+        Action::Modify { name, attributes } => {
+            if let Some(attribute) = attributes.keys().next() {
+                return Err(Error::unsupported(
+                    format!("images have no attribute `{attribute}` here"),
+                    "leave it out",
+                ));
+            }
+            image.name = name.clone().unwrap_or_else(|| image.name.clone());
+            "renamed".to_owned()
+        }
         Action::Restore => {
             (image.deprecated_at, image.replacement) = (None, None);
             "restored".to_owned()

@@ -16,7 +16,7 @@ use super::snapshot;
 use crate::clock::Millis;
 use crate::ids;
 use crate::service::Context;
-use crate::state::{Image, Snapshot, Token, World};
+use crate::state::{Disk, Image, Snapshot, Token, World};
 
 /// Number of copies into one region that run at once.
 const AT_ONCE: usize = 5;
@@ -40,16 +40,10 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
             "The source image is not available yet.",
         ));
     }
-    if target == region {
-        return Err(AcsError::new(
-            403,
-            "IncorrectDestinationRegion",
-            "The specified destination region is the region of the source.",
-        ));
-    }
+    let key = encryption(params)?;
+    check_source(&world, &source, target == region, key.is_some())?;
     let mut image = draft(context, params, target, source)?;
     unique_name(&world, (context.account, target), &image.name)?;
-    let key = encryption(params)?;
     check_quota(context, &world, target)?;
     queue(&world, &mut image, context.now);
     if params.flag("DryRun") {
@@ -81,6 +75,42 @@ pub(crate) fn copy(context: &Context<'_>, params: &Params) -> Result<Value, AcsE
     let answer = json!({ "ImageId": image.id });
     world.images.put(image)?;
     Ok(answer)
+}
+
+/// Refuses sources that are not copied. Within a region, only an encrypted copy is made; one of an encrypted image is
+/// encrypted everywhere.
+fn check_source(
+    world: &World,
+    source: &Image,
+    is_same_region: bool,
+    encrypts: bool,
+) -> Result<(), AcsError> {
+    if source.public {
+        return Err(AcsError::new(
+            400,
+            "OperationDenied.CommunityImage",
+            "Community image does not support copy.",
+        ));
+    }
+    if encrypts {
+        return Ok(());
+    }
+    if is_same_region {
+        return Err(AcsError::new(
+            403,
+            "IncorrectDestinationRegion",
+            "The specified destination region is the region of the source.",
+        ));
+    }
+    let key_of = |disk: &Disk| world.snapshots.get(&disk.snapshot)?.kms_key.clone();
+    if source.disks.iter().any(|disk| key_of(disk).is_some()) {
+        return Err(AcsError::new(
+            403,
+            "OperationDeined.EncryptedSnapshot",
+            "The image contains encrypted snapshots, which do not support copying to non-encrypted ones.",
+        ));
+    }
+    Ok(())
 }
 
 /// The key that encrypts the snapshots of a copy; `None` without encryption.
@@ -142,6 +172,7 @@ fn draft(
         tags: checks::tags(params)?,
         shared_with: Vec::new(),
         public: false,
+        failed: context.plan.fail_task.is_some(),
         ..source
     };
     for disk in &mut image.disks {

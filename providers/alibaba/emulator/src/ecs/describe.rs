@@ -33,6 +33,9 @@ pub(crate) fn state(world: &World, image: &Image, now: Millis) -> (&'static str,
         let whole = (until - start).max(1);
         return ("Creating", ((now - start) * 100 / whole).clamp(0, 99));
     }
+    if image.failed {
+        return ("CreateFailed", 100);
+    }
     (if image.deprecated { "Deprecated" } else { "Available" }, 100)
 }
 

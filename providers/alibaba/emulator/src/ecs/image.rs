@@ -1,4 +1,4 @@
-//! Implements DeleteImage and ModifyImageAttribute.
+//! Implements DeleteImage, ModifyImageAttribute, and JoinResourceGroup for images.
 
 use serde_json::{Value, json};
 
@@ -120,6 +120,28 @@ pub(crate) fn modify(context: &Context<'_>, params: &Params) -> Result<Value, Ac
     if params.flag("DryRun") {
         return Err(AcsError::dry_run());
     }
+    world.images.put(image)?;
+    Ok(json!({}))
+}
+
+/// JoinResourceGroup, of an image.
+pub(crate) fn join_group(context: &Context<'_>, params: &Params) -> Result<Value, AcsError> {
+    let region = region::need(context, params, "RegionId")?;
+    let group = params.need("ResourceGroupId")?;
+    if params.need("ResourceType")? != "image" {
+        return Err(AcsError::invalid("InvalidResourceType.NotFound", "ResourceType"));
+    }
+    if !group.starts_with("rg-") {
+        return Err(AcsError::new(
+            404,
+            "InvalidResourceGroup.NotFound",
+            "The ResourceGroup provided does not exist in our records.",
+        ));
+    }
+    let mut world = context.store.world();
+    let id = params.need("ResourceId")?;
+    let mut image = find(&world, (context.account, region), id)?.clone();
+    group.clone_into(&mut image.resource_group);
     world.images.put(image)?;
     Ok(json!({}))
 }

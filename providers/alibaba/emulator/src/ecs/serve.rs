@@ -26,6 +26,7 @@ pub(crate) async fn serve(
         "DescribeImages" => describe::describe(context, params),
         "ModifyImageAttribute" => image::modify(context, params),
         "DeleteImage" => image::delete(context, params),
+        "JoinResourceGroup" => image::join_group(context, params),
         "CopyImage" => copy::copy(context, params),
         "CancelCopyImage" => copy::cancel(context, params),
         "ModifyImageSharePermission" => share::modify(context, params),

@@ -188,6 +188,9 @@ pub(crate) struct Image {
     #[serde(default)]
     pub(crate) copy_starts: Option<Millis>,
     pub(crate) deprecated: bool,
+    /// Whether a copy ends as a failed one.
+    #[serde(default)]
+    pub(crate) failed: bool,
     pub(crate) architecture: String,
     pub(crate) os_type: String,
     pub(crate) platform: String,
