@@ -13,11 +13,11 @@ mod images_alibaba;
 mod images_aws;
 mod images_deprecate;
 mod images_drift;
-mod images_drift_services;
 mod images_drift_alibaba;
+mod images_drift_services;
 mod images_same;
-mod images_same_services;
 mod images_same_aws;
+mod images_same_services;
 mod images_signals;
 
 mod abi_versions;
