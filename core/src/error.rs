@@ -38,6 +38,8 @@ pub enum Stage {
     Registry,
     /// Writing the result of a finished build: the result document, standard output.
     Result,
+    /// Some targets of a build failed, others have their images.
+    Partial,
     /// Ctrl-C or a termination signal.
     Interrupted,
     /// A broken assumption of this program.
@@ -152,6 +154,7 @@ impl Error {
             Stage::Attestation | Stage::CleanUp | Stage::Registry | Stage::Result => {
                 crate::exit::FOLLOW_UP
             }
+            Stage::Partial => crate::exit::PARTIAL,
             Stage::Interrupted => crate::exit::INTERRUPTED,
             Stage::Bug => crate::exit::BUG,
         }
@@ -171,6 +174,7 @@ impl Error {
             Stage::CleanUp => "clean_up",
             Stage::Registry => "registry",
             Stage::Result => "result",
+            Stage::Partial => "partial",
             Stage::Interrupted => "interrupted",
             Stage::Bug => "bug",
         }

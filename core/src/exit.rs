@@ -25,5 +25,8 @@ pub const LEFTOVERS: u8 = 8;
 /// the replaced image, or the notification of the registry; `build-image resume` completes it. Or the result could
 /// not be written or printed.
 pub const FOLLOW_UP: u8 = 9;
+/// Of a build with several targets, some have their images and others do not; `build-image resume` makes those that are
+/// missing.
+pub const PARTIAL: u8 = 10;
 /// Interrupted by Ctrl-C or a termination signal.
 pub const INTERRUPTED: u8 = 130;

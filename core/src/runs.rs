@@ -70,6 +70,9 @@ pub struct Run {
     pub working_directory: PathBuf,
     /// Directory of its files, when it needed one.
     pub artifacts: Option<PathBuf>,
+    /// The build with several targets of which it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Why its journal is not trusted: another user may have written it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub untrusted: Option<String>,
@@ -210,6 +213,7 @@ fn started(entry: &Entry, directory: &Path, times: &(String, String)) -> Option<
         provisional,
         build,
         artifacts,
+        group,
         ..
     } = entry
     else {
@@ -225,6 +229,7 @@ fn started(entry: &Entry, directory: &Path, times: &(String, String)) -> Option<
         words: words.clone(),
         working_directory: PathBuf::from(working_directory),
         artifacts: artifacts.clone(),
+        group: group.clone(),
         settings: settings.clone(),
         build: build.as_ref().clone(),
         is_known: !provisional,
@@ -233,7 +238,11 @@ fn started(entry: &Entry, directory: &Path, times: &(String, String)) -> Option<
     })
 }
 
-fn read(directory: &Path, key: &Key) -> Result<Run> {
+/// Reads the run in a directory.
+///
+/// # Errors
+/// When its journal cannot be read.
+pub(crate) fn read(directory: &Path, key: &Key) -> Result<Run> {
     let snapshot = Journal::snapshot(directory)?;
     let standing = snapshot.standing(key);
     let JournalSnapshot { entries, times, in_use, has_lock, damage, .. } = snapshot;

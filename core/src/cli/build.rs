@@ -1,7 +1,7 @@
 //! Runs a build: the command line without a verb, compatible with the old tool.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
@@ -10,7 +10,9 @@ use build_image_plugin_api::Status;
 use super::{
     args,
     command::{self, Information, Parsed},
-    exposed, halves, info, iso_only,
+    exposed,
+    group::{self, Choice},
+    halves, info, iso_only,
     output::Output,
     unknown,
 };
@@ -20,7 +22,7 @@ use crate::{
     exit,
     interrupt::{self, Interrupt},
     journal::{Journal, Key, open_resources},
-    pipeline::{Pipeline, PipelineParams},
+    pipeline::{Member, Pipeline, PipelineParams},
     plan::{Draws, Plan},
     plugins::{Loader, Lock, Plugin, SearchPath, expect_end},
     random,
@@ -70,12 +72,23 @@ pub(super) fn run(
     let mut output = Output::default();
     let result = attempt(args, environment, resumed, &mut outcome, &mut output);
     match result {
-        Ok(Some(text)) => {
+        Ok(Ended::Text(text)) => {
             super::print(&text);
             exit::DONE
         }
+        Ok(Ended::Group(code)) => code,
         other => output.finish(&other.map(|_| ()), &mut outcome),
     }
+}
+
+/// How a command ended that did not fail.
+enum Ended {
+    /// The user requested help, the version or facts; this is the text.
+    Text(String),
+    /// A build has ended.
+    Built,
+    /// A build with several targets has ended and was reported; this is the exit code.
+    Group(u8),
 }
 
 fn attempt(
@@ -84,16 +97,24 @@ fn attempt(
     resumed: Option<&Resumed>,
     outcome: &mut Outcome,
     output: &mut Output,
-) -> Result<Option<String>> {
+) -> Result<Ended> {
     output.learn(&args::without_file(&args, environment, resumed));
-    let layers = args::core_layers(&args, environment, resumed)?;
+    let layers = args::with_file(&args, environment, resumed)?;
     output.learn(&layers);
+    let layers = match group::chosen(&args, layers, resumed.is_some())? {
+        Choice::One(layers) => *layers,
+        Choice::Several(layers, targets) => {
+            return Ok(Ended::Group(group::run(&args, &layers, targets, output)));
+        }
+    };
     let prepared = match prepare(&args, layers, resumed, outcome)? {
-        Preparation::Text(text) => return Ok(Some(text)),
+        Preparation::Text(text) => return Ok(Ended::Text(text)),
         Preparation::Ready(prepared) => prepared,
     };
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
-    let recorded_args = args::without_secrets(&args, &plugin.rows());
+    let mut recorded_args = args::without_secrets(&args, &plugin.rows());
+    // A later process finds the target even if the file lists others by then.
+    recorded_args.extend(settings.target().map(args::platform_flag));
     drop(args);
     output.set(settings, &[core_rows(), plugin.rows()].concat(), environment);
     output.probe()?;
@@ -108,20 +129,61 @@ fn attempt(
     let interrupt = Arc::new(Interrupt::default());
     let at_work = Arc::new(OnceLock::<PathBuf>::new());
     let run_directory = Arc::clone(&at_work);
-    interrupt::listen(Arc::clone(&interrupt), move || leave(run_directory.get()))?;
+    let leave = move || leave(run_directory.get().map(std::slice::from_ref).unwrap_or_default());
+    interrupt::listen(Arc::clone(&interrupt), leave)?;
     let reporter = Arc::new(Reporter::new(output.mode));
+    let start = Start {
+        prepared: &prepared,
+        environment,
+        draws: &draws,
+        words: recorded_args,
+        reporter,
+        interrupt,
+        resumed: resumed.map(|resumed| &resumed.run),
+        member: None,
+        at_work: &|run| drop(at_work.set(run.to_owned())),
+    };
+    execute(start, outcome)?;
+    Ok(Ended::Built)
+}
+
+/// What a build starts with.
+pub(super) struct Start<'a> {
+    pub(super) prepared: &'a Prepared,
+    pub(super) environment: &'a Environment,
+    pub(super) draws: &'a Draws,
+    /// The command line without secrets.
+    pub(super) words: Vec<String>,
+    pub(super) reporter: Arc<Reporter>,
+    pub(super) interrupt: Arc<Interrupt>,
+    /// The run that is resumed.
+    pub(super) resumed: Option<&'a Run>,
+    /// The target, if the build has several.
+    pub(super) member: Option<Member>,
+    /// Is called with the directory of the run before anything is created.
+    pub(super) at_work: &'a (dyn Fn(&Path) + Sync),
+}
+
+/// Plans and runs a build.
+///
+/// # Errors
+/// The first failure; see [`Pipeline::run`].
+pub(super) fn execute(start: Start<'_>, outcome: &mut Outcome) -> Result<()> {
+    let Start { prepared, environment, draws, words, reporter, interrupt, resumed, member, at_work } =
+        start;
+    let (plugin, settings) = (&prepared.plugin, &prepared.settings);
     iso_only::warn(settings, &reporter);
     super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;
     let key = Arc::new(Key::of(settings, environment)?);
     let leave = source::Remote::Leave;
     let peeked = source::peek(&source::SourceContext::new(settings, &reporter, &interrupt), leave)?;
-    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &draws)?;
-    if let Some(resumed) = resumed {
-        plan.resume(&resumed.run)?;
+    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, draws)?;
+    if let Some(run) = resumed {
+        plan.resume(run)?;
     }
     outcome.image_name.clone_from(&plan.build.image_name);
-    let _ = at_work.set(plan.run.clone());
-    let (words, keep) = (recorded_args, plan.keep);
+    at_work(&plan.run);
+    let keep = plan.keep;
     let params = PipelineParams {
         plan,
         plugin,
@@ -132,13 +194,14 @@ fn attempt(
         key,
         reporter,
         interrupt,
+        member,
     };
     let mut pipeline = Pipeline::new(params)?;
     pipeline.run(outcome)?;
     if !keep {
         pipeline.take_downloads().into_iter().for_each(source::Slot::remove);
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Turns arguments into settings: finds the provider, parses all flags and all values.
@@ -187,7 +250,7 @@ pub(super) fn prepare(
 }
 
 /// Returns facts about this host if they were requested.
-fn information(layers: &Layers) -> Result<Option<String>> {
+pub(super) fn information(layers: &Layers) -> Result<Option<String>> {
     if !layers.resolve(&rows_of(&[keys::INFO]))?.core().run.info {
         return Ok(None);
     }
@@ -230,7 +293,7 @@ pub(super) fn no_platform(search: &SearchPath) -> Error {
 }
 
 /// Reports all required settings that are missing, and switches that contradict the provider.
-fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
+pub(super) fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     let uploads = plugin.description().uploads;
     halves::check(plugin, settings)?;
     let registers = uploads && plugin.description().status != Status::DiskOnly;
@@ -308,7 +371,7 @@ fn where_to_set(row: &Row) -> String {
     format!("{}: set it in the configuration file, or {other}", row.setting.summary)
 }
 
-fn plugin_entry(plugin: &Plugin) -> PluginEntry {
+pub(super) fn plugin_entry(plugin: &Plugin) -> PluginEntry {
     let description = plugin.description();
     let status = serde_json::to_value(description.status).ok();
     PluginEntry {
@@ -341,12 +404,12 @@ fn log_file(
     LogFile::start(settings, &names)
 }
 
-/// Handles the second signal: exits at once and reports what the journal of the run records.
+/// Handles the second signal: exits at once and reports what the journals of the runs record.
 #[expect(clippy::disallowed_methods, reason = "the user interrupted twice: nothing is awaited")]
-pub(super) fn leave(run: Option<&PathBuf>) {
+pub(super) fn leave(runs: &[PathBuf]) {
     print_line("interrupted twice, leaving at once");
-    let left = run.and_then(|run| Journal::snapshot(run).ok()).map(|snapshot| snapshot.entries);
-    let left = open_resources(&left.unwrap_or_default());
+    let journals = runs.iter().filter_map(|run| Journal::snapshot(run).ok());
+    let left: Vec<_> = journals.flat_map(|journal| open_resources(&journal.entries)).collect();
     for resource in &left {
         print_line(&format!("  still there: {}", resource.label()));
     }

@@ -13,12 +13,13 @@ use serde_json::json;
 use super::{
     adopt, args,
     build::{self, Resumed},
-    command, images,
+    command, group, images,
 };
 use crate::{
     artifacts,
     error::{Error, Result, Stage},
     exit,
+    groups::Group,
     interrupt::{self, Interrupt},
     journal::{Journal, Key},
     pipeline::{Undo, clean, publish_statement},
@@ -30,7 +31,7 @@ use crate::{
     trust::{Scope, is_below},
 };
 
-fn rows() -> Vec<Row> {
+pub(super) fn rows() -> Vec<Row> {
     rows_for(Use::Runs)
 }
 
@@ -95,16 +96,20 @@ pub(super) fn base(settings: &Resolved) -> PathBuf {
 pub(super) fn list(args: &[String], environment: &Environment) -> Result<()> {
     let Some(request) = parse(list_parser(), args, environment)? else { return Ok(()) };
     let Request { base, as_json, key, .. } = request;
-    let runs = runs::list(&base, &key);
+    let (runs, groups) = (runs::list(&base, &key), group::unfinished(&base, &key));
     if as_json {
-        super::print(&format!("{:#}\n", json!({"runs": runs, "folder": base})));
+        let document = json!({"runs": runs, "groups": groups, "folder": base});
+        super::print(&format!("{document:#}\n"));
         return Ok(());
     }
-    if runs.is_empty() {
+    if runs.is_empty() && groups.is_empty() {
         super::print(&format!("no run left anything in {}\n", base.display()));
     }
     for run in &runs {
         super::print(&describe(run));
+    }
+    for group in &groups {
+        super::print(&group::describe(group));
     }
     Ok(())
 }
@@ -141,7 +146,7 @@ fn describe(run: &Run) -> String {
 }
 
 /// Formats a duration in a precision that is useful to people.
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),
@@ -181,6 +186,11 @@ pub(super) fn resume(args: &[String], environment: &Environment) -> u8 {
         let flags: Vec<Arg> = core_rows().iter().map(command::flag).collect();
         super::print(&resume_parser().args(flags).render_help().to_string());
         return exit::DONE;
+    }
+    match group::find_resumable(&args, environment) {
+        Ok(Some(found)) => return group::resume(found, environment),
+        Ok(None) => {}
+        Err(error) => return super::report_error(&error, environment),
     }
     match earlier(&args, environment) {
         Ok((resumed, args)) => build::run(args, environment, Some(&resumed)),
@@ -255,17 +265,36 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
     let mut first = None;
     let mut found = false;
     let mut runs = runs::list(&base, &key);
+    let mut groups = group::unfinished(&base, &key);
+    // Another process may be about to use runs of a build at work.
+    let is_used = |run: &Run| {
+        let of = |group: &Group| run.group.as_ref() == Some(&group.id);
+        groups.iter().any(|group| group.state == State::Running && of(group))
+    };
     // Adopting a run limits the clean-up to that run.
     runs.retain(|run| {
-        run.state != State::Running && adopt.as_ref().is_none_or(|adopt| run.id == *adopt)
+        run.state != State::Running
+            && !is_used(run)
+            && adopt.as_ref().is_none_or(|adopt| run.id == *adopt)
     });
-    if let Some(name) = adopt.as_ref().filter(|_| runs.is_empty()) {
+    groups.retain(|group| {
+        group.state != State::Running && adopt.as_ref().is_none_or(|adopt| group.id == *adopt)
+    });
+    if let Some(name) = adopt.as_ref().filter(|_| runs.is_empty() && groups.is_empty()) {
         return Err(Error::usage(format!("there is no run `{name}` in `{}`", base.display()))
             .hint("build-image runs lists them; one that is at work cannot be adopted"));
     }
     let interrupt = Arc::new(Interrupt::default());
     if yes {
-        interrupt::listen(Arc::clone(&interrupt), || build::leave(None))?;
+        interrupt::listen(Arc::clone(&interrupt), || build::leave(&[]))?;
+    }
+    for group in groups {
+        found = true;
+        super::print(&group::describe(&group));
+        if let Err(error) = if yes { group::clean(&group, &base, adopt.is_some()) } else { Ok(()) } {
+            super::report_error(&error, environment);
+            first = first.or(Some(error));
+        }
     }
     for run in runs {
         interrupt.check()?;
