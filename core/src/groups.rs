@@ -209,7 +209,8 @@ mod tests {
     use super::*;
 
     fn started(id: &str) -> Entry {
-        let target = |name: &str| GroupTarget { name: name.to_owned(), provider: "acme".to_owned() };
+        let target =
+            |name: &str| GroupTarget { name: name.to_owned(), provider: "acme".to_owned() };
         Entry::GroupStarted {
             group: id.to_owned(),
             tool: String::new(),

@@ -10,8 +10,8 @@ use super::{build::Resumed, command};
 use crate::{
     error::{Error, Result, Stage},
     settings::{
-        ChosenTarget, CommandLine, Environment, FileLayer, Layers, Row, core_rows, keys, names_file,
-        rows_of,
+        ChosenTarget, CommandLine, Environment, FileLayer, Layers, Row, core_rows, keys,
+        names_file, rows_of,
     },
     source::without_passwords,
 };
@@ -95,7 +95,9 @@ pub(super) fn target_names(args: &[String], layers: &Layers) -> Vec<String> {
         return typed;
     }
     let entry = layers.file.as_ref().and_then(|file| file.get(keys::PLATFORM.name()));
-    let of_file = split(entry.and_then(|entry| entry.value.as_str()).map(str::to_owned).into_iter().collect());
+    let of_file = split(
+        entry.and_then(|entry| entry.value.as_str()).map(str::to_owned).into_iter().collect(),
+    );
     if !of_file.is_empty() {
         return of_file;
     }

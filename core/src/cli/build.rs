@@ -169,8 +169,17 @@ pub(super) struct Start<'a> {
 /// # Errors
 /// The first failure; see [`Pipeline::run`].
 pub(super) fn execute(start: Start<'_>, outcome: &mut Outcome) -> Result<()> {
-    let Start { prepared, environment, draws, words, reporter, interrupt, resumed, member, at_work } =
-        start;
+    let Start {
+        prepared,
+        environment,
+        draws,
+        words,
+        reporter,
+        interrupt,
+        resumed,
+        member,
+        at_work,
+    } = start;
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
     iso_only::warn(settings, &reporter);
     super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;

@@ -291,7 +291,8 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
     for group in groups {
         found = true;
         super::print(&group::describe(&group));
-        if let Err(error) = if yes { group::clean(&group, &base, adopt.is_some()) } else { Ok(()) } {
+        if let Err(error) = if yes { group::clean(&group, &base, adopt.is_some()) } else { Ok(()) }
+        {
             super::report_error(&error, environment);
             first = first.or(Some(error));
         }

@@ -70,7 +70,8 @@ impl Pipeline<'_> {
         };
         let used = self.installed_inputs();
         let recorded = self.recorded_disk().filter(|raw| self.is_installed(raw, &used));
-        if let Some((raw, directory)) = recorded.as_ref().and_then(|raw| Some((raw, raw.parent()?))) {
+        if let Some((raw, directory)) = recorded.as_ref().and_then(|raw| Some((raw, raw.parent()?)))
+        {
             self.hold(Claim::keep(directory, &self.plan.build.run_id)?);
             self.reporter.note(&format!("  install  done before: {}", raw.display()));
             return Ok(raw.clone());

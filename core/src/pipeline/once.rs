@@ -84,12 +84,16 @@ mod tests {
         std::thread::scope(|scope| {
             let (once, calls) = (&once, &calls);
             scope.spawn(move || {
-                let made = once.get("k", || (), || {
-                    go.send(()).unwrap();
-                    // The other thread has found the value locked.
-                    waiting.recv().unwrap();
-                    Ok(calls.fetch_add(1, Ordering::Relaxed))
-                });
+                let made = once.get(
+                    "k",
+                    || (),
+                    || {
+                        go.send(()).unwrap();
+                        // The other thread has found the value locked.
+                        waiting.recv().unwrap();
+                        Ok(calls.fetch_add(1, Ordering::Relaxed))
+                    },
+                );
                 assert!(made.unwrap().is_new);
             });
             gone.recv().unwrap();

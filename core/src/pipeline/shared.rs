@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// Records that a target has its image; its run is removed afterwards.
-pub type OnDone = Box<dyn Fn(&str, &Outcome) -> Result<()> + Send + Sync>;
+pub(crate) type OnDone = Box<dyn Fn(&str, &Outcome) -> Result<()> + Send + Sync>;
 /// Records a directory that targets share.
-pub type OnShared = Box<dyn Fn(&Path) -> Result<()> + Send + Sync>;
+pub(crate) type OnShared = Box<dyn Fn(&Path) -> Result<()> + Send + Sync>;
 
 /// A target of a build with several targets.
 #[derive(Clone)]
@@ -150,7 +150,11 @@ impl Shared {
         })
     }
 
-    pub(super) fn found(&self, key: &str, inspect: impl FnOnce() -> Result<Found>) -> Result<Found> {
+    pub(super) fn found(
+        &self,
+        key: &str,
+        inspect: impl FnOnce() -> Result<Found>,
+    ) -> Result<Found> {
         self.inspections.get(key, || (), inspect).map(|made| made.value)
     }
 

@@ -133,7 +133,8 @@ fn new_bar(name: &str, progress: Progress, target: Option<&TargetLine>) -> Progr
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(progress.total);
-    let bar = target.map_or_else(|| bar.clone(), |target| target.bars.add(bar.clone()))
+    let bar = target
+        .map_or_else(|| bar.clone(), |target| target.bars.add(bar.clone()))
         .with_style(style.progress_chars("━╸ "))
         .with_prefix(name.to_owned());
     // Existing bytes count as done, but not towards the rate.
@@ -146,7 +147,10 @@ fn new_spinner(name: &str, target: Option<&TargetLine>) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix:>9}  {spinner} {elapsed} {wide_msg}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = ProgressBar::new_spinner();
-    let bar = target.map_or_else(|| bar.clone(), |target| target.bars.add(bar.clone())).with_style(style).with_prefix(name.to_owned());
+    let bar = target
+        .map_or_else(|| bar.clone(), |target| target.bars.add(bar.clone()))
+        .with_style(style)
+        .with_prefix(name.to_owned());
     // A guest may be silent for minutes; the clock must keep moving.
     bar.enable_steady_tick(Duration::from_millis(250));
     bar

@@ -247,7 +247,9 @@ impl Shared {
     fn always(&self, state: &mut State, event: &Event<'_>, lines: &str) {
         state.last = Instant::now();
         if self.mode == OutputMode::Json {
-            return (self.print)(&event.line(self.target.as_ref().map(|target| target.name.as_str())));
+            return (self.print)(
+                &event.line(self.target.as_ref().map(|target| target.name.as_str())),
+            );
         }
         match (&self.target, state.step.as_ref().and_then(Step::bar)) {
             // Bars of other targets may be visible.

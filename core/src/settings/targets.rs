@@ -80,10 +80,13 @@ impl TargetList {
                 return Err(error(line, "a target is not a map of keys and values"));
             };
             let line_of = |key: &str| lines.get(&format!("{pointer}/{key}")).copied();
-            let entry = entry(members, line, &line_of).map_err(|(line, what)| error(line, &what))?;
+            let entry =
+                entry(members, line, &line_of).map_err(|(line, what)| error(line, &what))?;
             if let Some(first) = list.entries.iter().find(|one| one.name == entry.name) {
-                let what =
-                    format!("target `{}` is listed twice, first in line {}", entry.name, first.line);
+                let what = format!(
+                    "target `{}` is listed twice, first in line {}",
+                    entry.name, first.line
+                );
                 return Err(error(line, &what).hint("give one of them another `name`"));
             }
             list.entries.push(entry);
@@ -140,7 +143,8 @@ impl FileLayer {
     #[must_use]
     pub fn of_target(&self, name: &str) -> Self {
         let mut layer = Self { targets: None, ..self.clone() };
-        let entry = self.targets.as_ref().and_then(|list| list.entries.iter().find(|one| one.name == name));
+        let entry =
+            self.targets.as_ref().and_then(|list| list.entries.iter().find(|one| one.name == name));
         for (key, value) in entry.iter().flat_map(|entry| &entry.settings) {
             layer.entries.retain(|(other, _)| other != key);
             layer.entries.push((key.clone(), value.clone()));
@@ -155,14 +159,16 @@ impl FileLayer {
     /// Each of them, with its line.
     pub fn check_own(&self) -> Result<()> {
         let rows = core_rows();
-        let whole = |key: &String| rows.iter().any(|row| row.key() == key && is_of_whole_build(row));
+        let whole =
+            |key: &String| rows.iter().any(|row| row.key() == key && is_of_whole_build(row));
         let problem = |key: &String| {
             let line = self.get(key).map(|entry| entry.line).unwrap_or_default();
             let place = format!("{}, line {line}", self.path.display());
             Problem::new(format!("{place}: {key} applies to all targets"))
                 .hint("set it beside `targets`, not in a target")
         };
-        let mut problems: Vec<Problem> = self.own.iter().filter(|key| whole(key)).map(problem).collect();
+        let mut problems: Vec<Problem> =
+            self.own.iter().filter(|key| whole(key)).map(problem).collect();
         match problems.len() {
             0 => Ok(()),
             1 => {
@@ -216,7 +222,9 @@ fn entry(
     let text = |entry: Option<Entry>| match entry {
         Some(Entry { line, value }) => match value {
             Value::Null => Ok(None),
-            Value::String(text) if !text.trim().is_empty() => Ok(Some((line, text.trim().to_owned()))),
+            Value::String(text) if !text.trim().is_empty() => {
+                Ok(Some((line, text.trim().to_owned())))
+            }
             _ => Err((line, "the name of a target or provider is a text".to_owned())),
         },
         None => Ok(None),
@@ -226,9 +234,9 @@ fn entry(
         return Err((line, "a target has no `provider`".to_owned()));
     };
     let is_provider = provider.starts_with(|letter: char| letter.is_ascii_lowercase())
-        && provider.chars().all(|letter| {
-            letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_'
-        });
+        && provider
+            .chars()
+            .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_');
     if !is_provider {
         return Err((provider_line, format!("`{provider}` is not the name of a provider")));
     }

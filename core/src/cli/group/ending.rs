@@ -73,8 +73,7 @@ impl Report {
         let names = |ended: &[&Ended]| {
             ended.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ")
         };
-        let late: Vec<&Ended> =
-            done.iter().copied().filter(|one| one.code != exit::DONE).collect();
+        let late: Vec<&Ended> = done.iter().copied().filter(|one| one.code != exit::DONE).collect();
         if missing.is_empty() && late.is_empty() {
             return None;
         }
@@ -97,7 +96,8 @@ impl Report {
             (Error::new(Stage::Partial, text), exit::PARTIAL)
         };
         let id = &self.outcome.group_id;
-        let hint = |error: Error| error.hint(format!("build-image resume {id} does what is missing"));
+        let hint =
+            |error: Error| error.hint(format!("build-image resume {id} does what is missing"));
         Some((if self.is_kept { hint(error) } else { error }, code))
     }
 
@@ -176,14 +176,20 @@ mod tests {
             let code = report(codes, has_signal).error().map_or(exit::DONE, |(_, code)| code);
             assert_eq!(code, expected, "{codes:?} {has_signal}");
         }
-        assert_eq!([0, 1, 2].map(|done| GroupOutcome::word(done, 2)), ["FAILURE", "PARTIAL", "SUCCESS"]);
+        assert_eq!(
+            [0, 1, 2].map(|done| GroupOutcome::word(done, 2)),
+            ["FAILURE", "PARTIAL", "SUCCESS"]
+        );
     }
 
     #[test]
     fn the_error_names_what_is_missing_and_how_to_go_on_if_that_is_possible() {
         let mut report = report(&[0, 6, 7], false);
         let (error, _) = report.error().unwrap();
-        assert_eq!((error.message.as_str(), error.hint), ("2 of 3 targets have no image: t1, t2", None));
+        assert_eq!(
+            (error.message.as_str(), error.hint),
+            ("2 of 3 targets have no image: t1, t2", None)
+        );
         report.is_kept = true;
         report.outcome.group_id = "group-1".to_owned();
         let (error, _) = report.error().unwrap();

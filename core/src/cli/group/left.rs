@@ -36,7 +36,12 @@ pub(crate) fn describe(group: &Group) -> String {
         text.push_str(&format!("    not trusted: {reason}\n"));
     }
     for target in &group.targets {
-        text.push_str(&format!("    {} ({})  {}\n", target.name, target.provider, progress(target)));
+        text.push_str(&format!(
+            "    {} ({})  {}\n",
+            target.name,
+            target.provider,
+            progress(target)
+        ));
     }
     text
 }

@@ -37,12 +37,7 @@ pub(crate) fn print(
     refuse(planned)
 }
 
-fn plan(
-    target: &Target,
-    layers: &Layers,
-    checks: bool,
-    display: &GroupDisplay,
-) -> Result<Planned> {
+fn plan(target: &Target, layers: &Layers, checks: bool, display: &GroupDisplay) -> Result<Planned> {
     let mode = OutputMode::of(&target.prepared.settings, &layers.environment);
     let reporter = Reporter::of_target(mode, display.line(&target.chosen.name));
     plan::plan(&target.prepared, &layers.environment, checks, Arc::new(reporter))

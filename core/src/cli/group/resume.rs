@@ -81,9 +81,11 @@ fn only(base: &Path, key: &Key) -> Result<Option<Group>> {
     if groups.is_empty() {
         return Ok(None);
     }
-    let belongs = |run: &Run| run.group.as_ref().is_some_and(|id| groups.iter().any(|one| one.id == *id));
+    let belongs =
+        |run: &Run| run.group.as_ref().is_some_and(|id| groups.iter().any(|one| one.id == *id));
     let is_resumable = |run: &Run| {
-        matches!(run.state, State::Dead | State::Failed | State::Elsewhere) && !run.platform.is_empty()
+        matches!(run.state, State::Dead | State::Failed | State::Elsewhere)
+            && !run.platform.is_empty()
     };
     let runs = runs::list(base, key);
     let others = runs.iter().filter(|run| is_resumable(run) && !belongs(run));
@@ -125,9 +127,8 @@ fn attempt(
     let base = group.directory.ancestors().nth(2).unwrap_or(&group.directory).to_owned();
     let (done, open): (Vec<_>, Vec<_>) =
         group.targets.iter().partition::<Vec<&groups::Target>, _>(|target| target.is_done());
-    let (open, others): (Vec<_>, Vec<_>) = open
-        .into_iter()
-        .partition(|target| only.as_ref().is_none_or(|only| target.name == *only));
+    let (open, others): (Vec<_>, Vec<_>) =
+        open.into_iter().partition(|target| only.as_ref().is_none_or(|only| target.name == *only));
     report.ended.extend(done.into_iter().map(of_earlier));
     report.ended.extend(others.into_iter().map(of_earlier));
     let chosen = open.iter().map(|target| chosen(&layers, target)).collect::<Result<Vec<_>>>()?;
@@ -199,9 +200,8 @@ fn chosen(layers: &Layers, record: &groups::Target) -> Result<ChosenTarget> {
     let names = [record.name.clone()];
     let listed = layers.file.as_ref().map(|file| file.targets(&names)).transpose()?.flatten();
     let found = listed.unwrap_or_else(|| vec![unlisted(record.name.clone())]);
-    let is_same = |target: &&ChosenTarget| {
-        target.name == record.name && target.provider == record.provider
-    };
+    let is_same =
+        |target: &&ChosenTarget| target.name == record.name && target.provider == record.provider;
     found.iter().find(is_same).cloned().ok_or_else(|| {
         let (name, provider) = (&record.name, &record.provider);
         let text = format!(

@@ -26,9 +26,7 @@ use crate::{
     pipeline::{Ending, Member, Shared},
     plan::{self, Draws},
     random,
-    report::{
-        GroupDisplay, LOGS, LogFile, LogNames, Outcome, OutputMode, Reporter, has_image,
-    },
+    report::{GroupDisplay, LOGS, LogFile, LogNames, Outcome, OutputMode, Reporter, has_image},
     settings::{Environment, Layers, core_rows},
 };
 
@@ -250,7 +248,8 @@ impl Job {
 
     /// Returns the error of a target that was stopped because another one failed.
     fn because_of_another(&self, error: Error, interrupt: &Interrupt) -> Error {
-        if error.stage != Stage::Interrupted || interrupt.has_signal() || !interrupt.is_cancelled() {
+        if error.stage != Stage::Interrupted || interrupt.has_signal() || !interrupt.is_cancelled()
+        {
             return error;
         }
         let mut stopped = Error::new(Stage::Interrupted, "stopped, because another target failed");
