@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result, Stage},
     exit,
     groups::{self, Group},
-    journal::{Entry, HostId, Key},
+    journal::{Entry, HostId, Journal, Key},
     runs::{self, Run, State},
     settings::{ChosenTarget, Environment, Layers},
 };
@@ -77,7 +77,7 @@ fn named(base: &Path, name: &str, key: &Key) -> Result<Option<(Group, Option<Str
 /// Returns the only build, if no other run can be resumed.
 fn only(base: &Path, key: &Key) -> Result<Option<Group>> {
     let mut groups = groups::list(base, key);
-    groups.retain(|group| group.state != State::Running);
+    groups.retain(|group| group.state != State::Running && !group.targets.is_empty());
     if groups.is_empty() {
         return Ok(None);
     }
@@ -118,6 +118,11 @@ fn attempt(
     if let Some(error) = group.refusal() {
         return Err(error);
     }
+    if group.targets.is_empty() {
+        let text = format!("build `{}` ended before it wrote down what it was to build", group.id);
+        return Err(Error::new(Stage::Settings, text)
+            .hint("start it again; build-image gc --yes removes its directory"));
+    }
     let layers = args::with_file(&args, environment, Some(&resumed))?;
     output.learn(&layers);
     if !args::target_names(&resumed.typed, &Layers::default()).is_empty() {
@@ -142,10 +147,9 @@ fn attempt(
     for (target, record) in targets.iter_mut().zip(open) {
         target.resumed = earlier_run(&base, record, &key)?;
     }
-    for record in group.targets.iter().filter(|record| record.is_done()) {
-        remove_rest(&base, record);
-    }
     let job = Job::open(group.id.clone(), &targets, &layers, output)?;
+    let done = group.targets.iter().filter(|record| record.is_done());
+    done.for_each(|record| remove_rest(&base, record));
     let tool = env!("CARGO_PKG_VERSION").to_owned();
     job.record(Entry::GroupResumed { tool, host: Some(HostId::of_this()) })?;
     job.run(targets, report)?;
@@ -155,8 +159,8 @@ fn attempt(
 /// Ends a build that was killed when all its targets were done.
 fn finished(group: &Group, base: &Path, report: &mut Report) -> Result<Option<String>> {
     report.begin(&group.id, "");
+    let _alone = Journal::hold(&group.directory)?;
     group.targets.iter().for_each(|record| remove_rest(base, record));
-    let _alone = crate::journal::Journal::hold(&group.directory)?;
     super::left::remove_files(group, base);
     Ok(None)
 }
