@@ -87,7 +87,7 @@ fn attempt(
         prepare::Ready::Targets(targets) => targets,
     };
     let job = work::Job::begin(args, &prepared, layers, output)?;
-    job.run(prepared, report)?;
+    job.run(prepared, report);
     Ok(None)
 }
 

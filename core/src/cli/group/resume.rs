@@ -152,7 +152,7 @@ fn attempt(
     done.for_each(|record| remove_rest(&base, record));
     let tool = env!("CARGO_PKG_VERSION").to_owned();
     job.record(Entry::GroupResumed { tool, host: Some(HostId::of_this()) })?;
-    job.run(targets, report)?;
+    job.run(targets, report);
     Ok(None)
 }
 

@@ -44,7 +44,7 @@ pub(super) struct Job {
     fail_fast: bool,
     log_file: String,
     /// What cancels each target.
-    interrupts: Mutex<Vec<Arc<Interrupt>>>,
+    interrupts: Vec<Arc<Interrupt>>,
     /// Directories of the runs.
     at_work: Arc<Mutex<Vec<PathBuf>>>,
     /// The error of the first target that failed.
@@ -70,14 +70,18 @@ impl Job {
             name: target.chosen.name.clone(),
             provider: target.chosen.provider.clone(),
         };
-        job.record(Entry::GroupStarted {
+        let recorded = job.record(Entry::GroupStarted {
             group: job.id.clone(),
             tool: env!("CARGO_PKG_VERSION").to_owned(),
             words: args::without_secrets(args, &rows),
             working_directory: std::env::current_dir().unwrap_or_default().display().to_string(),
             targets: targets.iter().map(of_group).collect(),
             host: Some(HostId::of_this()),
-        })?;
+        });
+        if let Err(error) = recorded {
+            artifacts::remove_run(&job.directory, &job.base);
+            return Err(error);
+        }
         Ok(job)
     }
 
@@ -108,24 +112,14 @@ impl Job {
         let log_file = log.path.display().to_string();
         output.set_log(log);
         let key = Arc::new(Key::of(settings, &layers.environment)?);
+        let interrupts: Vec<Arc<Interrupt>> = targets.iter().map(|_| Arc::default()).collect();
+        let at_work: Arc<Mutex<Vec<PathBuf>>> = Arc::default();
+        let runs = Arc::clone(&at_work);
+        // Before the journal: a signal does not leave one without runs.
+        interrupt::listen_for(interrupts.clone(), move || build::leave(&lock(&runs)))?;
         let directory = groups::directory(&base, &id);
         let journal = Arc::new(Mutex::new(Journal::open(&directory, &key)?));
-        let rate = settings.core().run.upload_rate;
-        let secrets = targets.iter().flat_map(secrets).collect();
-        let (done, sharing) = (Arc::clone(&journal), Arc::clone(&journal));
-        let shared = Shared::new(
-            &directory.join("images"),
-            rate,
-            secrets,
-            Box::new(move |name, outcome| {
-                let mut outcome = outcome.clone();
-                conclude(&Ok(()), &mut outcome);
-                lock(&done).append(ended(name, crate::exit::DONE, &outcome))
-            }),
-            Box::new(move |artifacts| {
-                lock(&sharing).append(Entry::DirectoryShared { artifacts: artifacts.to_owned() })
-            }),
-        );
+        let shared = shared(&directory, &journal, targets);
         Ok(Self {
             id,
             base,
@@ -137,8 +131,8 @@ impl Job {
             environment: layers.environment.clone(),
             fail_fast: settings.core().run.fail_fast,
             log_file,
-            interrupts: Mutex::default(),
-            at_work: Arc::default(),
+            interrupts,
+            at_work,
             first: Mutex::default(),
         })
     }
@@ -148,20 +142,13 @@ impl Job {
     }
 
     /// Runs the targets, and removes or keeps what they shared.
-    ///
-    /// # Errors
-    /// When signals cannot be handled.
-    pub(super) fn run(&self, targets: Vec<Target>, report: &mut Report) -> Result<()> {
+    pub(super) fn run(&self, targets: Vec<Target>, report: &mut Report) {
         report.begin(&self.id, &self.log_file);
-        let parts: Vec<Arc<Interrupt>> = targets.iter().map(|_| Arc::default()).collect();
-        lock(&self.interrupts).clone_from(&parts);
-        let at_work = Arc::clone(&self.at_work);
-        interrupt::listen_for(parts.clone(), move || build::leave(&lock(&at_work)))?;
         let keeps = targets.iter().any(|target| target.prepared.settings.core().run.reuse);
         let ended: Vec<Ended> = std::thread::scope(|scope| {
             let started: Vec<_> = targets
                 .into_iter()
-                .zip(&parts)
+                .zip(&self.interrupts)
                 .map(|(target, part)| {
                     let name = target.chosen.name.clone();
                     (name, scope.spawn(move || self.run_target(target, part)))
@@ -173,11 +160,10 @@ impl Job {
             started.into_iter().map(join).collect()
         });
         report.prepared = self.shared.preparations();
-        report.has_signal = parts.iter().any(|part| part.has_signal());
+        report.has_signal = self.interrupts.iter().any(|part| part.has_signal());
         report.first = lock(&self.first).take();
         report.ended.extend(ended);
         self.end(keeps, report);
-        Ok(())
     }
 
     /// Runs one target.
@@ -267,7 +253,7 @@ impl Job {
             *first = Some(error.clone());
         }
         if self.fail_fast {
-            lock(&self.interrupts).iter().for_each(|interrupt| interrupt.cancel());
+            self.interrupts.iter().for_each(|interrupt| interrupt.cancel());
         }
     }
 
@@ -295,6 +281,26 @@ impl Job {
         }
         artifacts::remove_run(&self.directory, &self.base);
     }
+}
+
+/// Creates the store of what the targets share; the journal records which targets are done.
+fn shared(directory: &Path, journal: &Arc<Mutex<Journal>>, targets: &[Target]) -> Shared {
+    let rate = targets.first().and_then(|first| first.prepared.settings.core().run.upload_rate);
+    let secrets = targets.iter().flat_map(secrets).collect();
+    let (done, sharing) = (Arc::clone(journal), Arc::clone(journal));
+    Shared::new(
+        &directory.join("images"),
+        rate,
+        secrets,
+        Box::new(move |name, outcome| {
+            let mut outcome = outcome.clone();
+            conclude(&Ok(()), &mut outcome);
+            lock(&done).append(ended(name, crate::exit::DONE, &outcome))
+        }),
+        Box::new(move |artifacts| {
+            lock(&sharing).append(Entry::DirectoryShared { artifacts: artifacts.to_owned() })
+        }),
+    )
 }
 
 /// Returns the directories that targets share.
