@@ -2,6 +2,7 @@
 //! itself, below `groups`, says which runs belong to it and which targets are done.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -136,6 +137,16 @@ pub fn find(base: &Path, id: &str, key: &Key) -> Result<Option<Group>> {
         return Ok(None);
     }
     read(&directory, key).map(Some)
+}
+
+/// Returns the disks that were installed for the targets: the facts by what decides the content.
+#[must_use]
+pub fn installed(entries: &[Entry]) -> BTreeMap<String, Value> {
+    let facts = entries.iter().filter_map(|entry| match entry {
+        Entry::DiskInstalled { shape, facts } => Some((shape.clone(), facts.clone())),
+        _ => None,
+    });
+    facts.collect()
 }
 
 fn read(directory: &Path, key: &Key) -> Result<Group> {

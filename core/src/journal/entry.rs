@@ -110,6 +110,13 @@ pub enum Entry {
         /// The directory.
         artifacts: PathBuf,
     },
+    /// A disk that targets share is installed.
+    DiskInstalled {
+        /// What decides its content.
+        shape: String,
+        /// The facts of the step, as in the journals of the runs.
+        facts: Value,
+    },
     /// The inputs are known, and with them the parameters of the provider's steps.
     InputsKnown {
         /// The parameters of the provider's steps.

@@ -10,7 +10,7 @@ use build_image_disk::qemu::{Accel, Qemu, Verdict};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Pipeline, inputs::INPUTS, state::State};
+use super::{Pipeline, inputs::INPUTS, shared::Member, state::State};
 use crate::{
     artifacts::{Claim, cannot},
     error::{Error, Result, Stage},
@@ -36,11 +36,34 @@ impl Pipeline<'_> {
         };
         let key = install::shape(installation, self.plan.build.virtual_size, &member.name)?;
         let on_wait = || self.note_wait("the disk");
-        let made = member.shared.disk(&key, on_wait, || self.install_alone(outcome))?;
+        let made =
+            member.shared.disk(&key, on_wait, || self.install_for_all(member, &key, outcome))?;
         let raw = made.value;
         if !made.is_new {
             self.share_installed(&raw)?;
         }
+        Ok(raw)
+    }
+
+    /// Returns the disk that an earlier process of the build installed, or installs it.
+    fn install_for_all(
+        &self,
+        member: &Member,
+        shape: &str,
+        outcome: &mut Outcome,
+    ) -> Result<PathBuf> {
+        let used = self.installed_inputs();
+        let before = member.shared.installed_before(shape).and_then(|facts| {
+            let raw = self.disk_of(facts)?;
+            (*facts == disk_facts(&raw, &used)).then_some(raw)
+        });
+        if let Some((raw, directory)) = before.as_ref().and_then(|raw| Some((raw, raw.parent()?))) {
+            self.hold(Claim::keep(directory, &self.plan.build.run_id)?);
+            self.share_installed(raw)?;
+            return Ok(raw.clone());
+        }
+        let raw = self.install_alone(outcome)?;
+        member.shared.has_installed(shape, disk_facts(&raw, &used))?;
         Ok(raw)
     }
 
@@ -59,7 +82,11 @@ impl Pipeline<'_> {
 
     /// Returns the disk that an earlier process of the run recorded: another target of the build may have installed it.
     pub(super) fn recorded_disk(&self) -> Option<PathBuf> {
-        let facts = self.host.step_done(State::Installed.step())?;
+        self.disk_of(&self.host.step_done(State::Installed.step())?)
+    }
+
+    /// Returns the disk that facts name, if it exists below the directory of all builds' files.
+    fn disk_of(&self, facts: &Value) -> Option<PathBuf> {
         let raw = PathBuf::from(facts.get(DISK)?.as_str()?);
         (is_below(&raw, &self.plan.base) && raw.is_file()).then_some(raw)
     }

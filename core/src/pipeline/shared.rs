@@ -3,6 +3,7 @@
 //! each of them; [`Shared::end`] removes or keeps it.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -10,11 +11,13 @@ use std::{
 use build_image_guest::{Inspection, sbom::Packages};
 use build_image_plugin_api::Secret;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::once::{Made, Once};
 use crate::{
     artifacts::Claim,
     error::Result,
+    journal::Entry,
     plan::{Plan, Source},
     plugins::{RateLimiter, RunHost, SharedImages},
     report::Outcome,
@@ -24,8 +27,8 @@ use crate::{
 
 /// Records that a target has its image; its run is removed afterwards.
 pub(crate) type OnDone = Box<dyn Fn(&str, &Outcome) -> Result<()> + Send + Sync>;
-/// Records a directory that targets share.
-pub(crate) type OnShared = Box<dyn Fn(&Path) -> Result<()> + Send + Sync>;
+/// Records something that targets share.
+pub(crate) type OnShared = Box<dyn Fn(Entry) -> Result<()> + Send + Sync>;
 
 /// A target of a build with several targets.
 #[derive(Clone)]
@@ -47,6 +50,8 @@ pub struct Shared {
     claims: Mutex<Vec<Held>>,
     /// Held while an ISO is installed: one guest runs at a time.
     installing: Mutex<()>,
+    /// Facts of disks that an earlier process of the build installed, by their shapes.
+    installed_before: BTreeMap<String, Value>,
     pub(super) images: Arc<SharedImages>,
     pub(super) rate: Option<Arc<RateLimiter>>,
     pub(super) secrets: Vec<Secret>,
@@ -105,12 +110,19 @@ impl Shared {
             downloads: Mutex::default(),
             claims: Mutex::default(),
             installing: Mutex::default(),
+            installed_before: BTreeMap::new(),
             images: Arc::new(SharedImages::in_directory(images)),
             rate: bytes_per_second.map(|rate| Arc::new(RateLimiter::new(rate))),
             secrets,
             on_done,
             on_shared,
         }
+    }
+
+    /// Uses disks that an earlier process of the build installed.
+    #[must_use]
+    pub fn with_installed(self, installed_before: BTreeMap<String, Value>) -> Self {
+        Self { installed_before, ..self }
     }
 
     /// Returns what was prepared so far.
@@ -160,7 +172,17 @@ impl Shared {
 
     /// Records the directory of a disk that is being installed, so that it is removed with the build.
     pub(super) fn installs_in(&self, directory: &Path) -> Result<()> {
-        (self.on_shared)(directory)
+        (self.on_shared)(Entry::DirectoryShared { artifacts: directory.to_owned() })
+    }
+
+    /// Records a disk that is installed, for a later process of the build.
+    pub(super) fn has_installed(&self, shape: &str, facts: Value) -> Result<()> {
+        (self.on_shared)(Entry::DiskInstalled { shape: shape.to_owned(), facts })
+    }
+
+    /// Returns the facts of a disk that an earlier process of the build installed.
+    pub(super) fn installed_before(&self, shape: &str) -> Option<&Value> {
+        self.installed_before.get(shape)
     }
 
     /// Takes the directory of an installed disk over from the target that installed it.

@@ -297,10 +297,9 @@ fn shared(directory: &Path, journal: &Arc<Mutex<Journal>>, targets: &[Target]) -
             conclude(&Ok(()), &mut outcome);
             lock(&done).append(ended(name, crate::exit::DONE, &outcome))
         }),
-        Box::new(move |artifacts| {
-            lock(&sharing).append(Entry::DirectoryShared { artifacts: artifacts.to_owned() })
-        }),
+        Box::new(move |entry| lock(&sharing).append(entry)),
     )
+    .with_installed(groups::installed(lock(journal).entries()))
 }
 
 /// Returns the directories that targets share.
