@@ -105,7 +105,7 @@ impl Job {
             output.probe()?;
         }
         let base = plan::base_directory(settings)?;
-        let fallback = Some(base.join(LOGS));
+        let fallback = layers.base.is_some().then(|| base.join(LOGS));
         let links = vec!["latest".to_owned()];
         let names = LogNames { file: format!("{id}.log"), links, fallback };
         let log = LogFile::start(settings, &names)?;
