@@ -167,10 +167,14 @@ impl Reporter {
         let mut state = self.shared.lock();
         if self.shared.mode == OutputMode::Json {
             self.shared.always(&mut state, &event, "");
-        } else if let Some(log) = outcome.log_file.as_ref().filter(|_| outcome.error.is_some()) {
+            return;
+        }
+        // The log of several targets is named once, for all of them.
+        let log = outcome.log_file.as_ref().filter(|_| self.shared.target.is_none());
+        if outcome.error.is_none() {
+            self.shared.report(&mut state, &event, || closing(outcome, log));
+        } else if let Some(log) = log {
             self.shared.always(&mut state, &event, &format!("  log: {log}"));
-        } else if outcome.error.is_none() {
-            self.shared.report(&mut state, &event, || closing(outcome));
         }
     }
 
@@ -292,14 +296,14 @@ fn clear(state: &mut State) {
 }
 
 /// The summary of a successful build, besides the images themselves.
-fn closing(outcome: &Outcome) -> String {
+fn closing(outcome: &Outcome, log: Option<&String>) -> String {
     use indicatif::HumanBytes;
     let took = Duration::from_secs_f64(outcome.durations.values().sum::<f64>().max(0.0));
     let sent = match (outcome.bytes_sent, &outcome.location) {
         (0, _) | (_, Some(_)) => String::new(),
         (sent, None) => format!(", {} sent", HumanBytes(sent)),
     };
-    let log = outcome.log_file.as_ref().map(|log| format!(", log {log}")).unwrap_or_default();
+    let log = log.map(|log| format!(", log {log}")).unwrap_or_default();
     let size = HumanBytes(outcome.virtual_size);
     format!("{:>9}  {size} disk{sent}, {}{log}", "done", seconds(took))
 }
