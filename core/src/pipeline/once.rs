@@ -42,7 +42,10 @@ impl<T: Clone> Once<T> {
         let mut value = match cell.try_lock() {
             Ok(value) => value,
             // The thread that was making it panicked: it is made again.
-            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::Poisoned(error)) => {
+                cell.clear_poison();
+                error.into_inner()
+            }
             Err(TryLockError::WouldBlock) => {
                 on_wait();
                 cell.lock().unwrap_or_else(PoisonError::into_inner)
