@@ -19,7 +19,7 @@ use crate::{
 /// Size of a part, bytes.
 const PART: u64 = 256 << 10;
 /// One in this many lines is tried, all of them with BUILD_IMAGE_SOAK_TARGETS=1.
-const STEP: u64 = 17;
+const STEP: u64 = 41;
 /// The moments at a line.
 const MOMENTS: [&str; 3] = ["before", "torn", "after"];
 const BUILD: [&str; 4] = ["--disk", "disk.raw", "-c", "config.yml"];
