@@ -21,7 +21,7 @@ use crate::harness::{
 const OTHER_SECRET: &str = "the-other-secret-of-target-two";
 
 /// A configuration file that lists two buckets of the emulator, with more lines for the second one.
-fn two_buckets(sandbox: &Sandbox, second: &[(&str, &str)]) -> String {
+pub(crate) fn two_buckets(sandbox: &Sandbox, second: &[(&str, &str)]) -> String {
     let mut text = sandbox.config(&[]);
     text.push_str("targets:\n- provider: alibaba\n- name: far\n  provider: alibaba\n");
     let far = [("ALIBABA_BUCKET", "far-away"), ("ALIBABA_REGION", "cn-beijing")];
@@ -276,6 +276,24 @@ fn a_second_signal_ends_at_once_and_lists_what_all_targets_left() {
     );
     emulator.set_faults("[]").unwrap();
     sandbox.run(&["gc", "--yes"]).succeeded();
+    sandbox.cloud_has_only(0);
+    is_clean(&sandbox);
+}
+
+#[test]
+fn uploads_share_a_rate_and_a_signal_ends_the_wait() {
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("disk.raw", 8, 6);
+    sandbox.write("config.yml", &two_buckets(&sandbox, &[]));
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "--upload-rate", "1KiB"];
+    let mut command = sandbox.command(&args);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let emulator = sandbox.emulator.as_ref().unwrap();
+    // At this rate an upload takes hours: it does not end by itself.
+    until("both uploads", || emulator.status()["open_uploads"].as_u64() == Some(2));
+    signal(&child, "-TERM");
+    let run = Run::of(&child.wait_with_output().unwrap(), None);
+    run.failed(130, &["error: interrupted"]);
     sandbox.cloud_has_only(0);
     is_clean(&sandbox);
 }

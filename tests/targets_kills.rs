@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::{
     build_openstack::disk,
-    harness::{OpenStack, Sandbox, names, needs_qemu, tool},
+    harness::{OpenStack, Sandbox, TinyIso, names, needs, needs_qemu, stand_in_qemu, tool},
+    targets::two_buckets,
 };
 
 /// Size of a part, bytes.
@@ -155,6 +156,63 @@ fn compare(raw: &Path, image: &Path) {
     let files = [raw.to_str().unwrap(), image.to_str().unwrap()];
     let compare = ["qemu-img", "compare", "-f", "raw", "-F", "qcow2"];
     tool(raw.parent().unwrap(), &[&compare[..], &files].concat());
+}
+
+/// Runs a build and kills it at the first line that contains a text.
+#[track_caller]
+fn killed_at(sandbox: &Sandbox, text: &str, args: &[&str]) {
+    let mut command = sandbox.command(args);
+    command.env("BUILD_IMAGE_FAILPOINT", format!("after:{text}"));
+    let output = command.output().unwrap();
+    assert!(output.status.code().is_none(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn an_installed_disk_of_a_killed_build_serves_all_its_targets() {
+    if !needs(&["xorriso", "mkfifo", "dd"]) {
+        return;
+    }
+    let sandbox = Sandbox::with_cloud();
+    TinyIso::base().write(&sandbox.path().join("base.iso"));
+    stand_in_qemu(&sandbox);
+    sandbox.write("config.yml", &two_buckets(&sandbox, &[]));
+    let args = ["-i", "base.iso", "-m", "ltm", "-b", "1", "--qemu", "./qemu", "-c", "config.yml"];
+    killed_at(&sandbox, "disk_installed", &args);
+    let guests = || {
+        let children = fs::read_to_string(sandbox.path().join("children")).unwrap();
+        children.lines().filter(|line| *line == "-kernel").count()
+    };
+    let before = guests();
+    let run = sandbox.run(&["resume"]);
+    run.succeeded();
+    assert!(before > 0 && guests() == before, "it was installed again: {}", run.stderr);
+    sandbox.cloud_has_only(2);
+    assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
+}
+
+#[test]
+fn settings_that_change_what_is_built_are_refused_and_the_run_of_one_target_is_resumed_alone() {
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("disk.raw", 4, 2);
+    sandbox.write("config.yml", &two_buckets(&sandbox, &[]));
+    killed_at(&sandbox, "open_upload", &["--disk", "disk.raw", "-c", "config.yml"]);
+    let group = || {
+        let output = sandbox.command(&["runs", "--json"]).output().unwrap();
+        let mut listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        listed["groups"][0].take()
+    };
+    let refused = sandbox.run(&["resume", "--disk-size", "1GiB"]);
+    refused.failed(2, &["cannot be resumed with settings that change what it builds", "DISK_SIZE"]);
+    sandbox.run(&["resume", "-p", "far"]).failed(2, &["cannot be changed"]);
+    let far = group()["targets"][1]["run"].as_str().unwrap().to_owned();
+    let run = sandbox.run(&["resume", &far]);
+    run.failed(10, &["1 of 2 targets have no image: alibaba"]);
+    assert_eq!(group()["targets"][1]["exit_code"], 0);
+    let run = sandbox.run(&["resume"]);
+    run.succeeded();
+    assert_eq!(run.member("targets")["far"]["images"][0]["region"], "cn-beijing");
+    sandbox.cloud_has_only(2);
+    assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn state_name(run: &Run) -> String {
 pub(super) fn resume_parser() -> Command {
     Command::new("build-image resume")
         .about("Resumes a build that was killed or kept: what is done is not done again. Flags win over those it was started with; those that decide what is built cannot change.")
-        .arg(Arg::new("RUN").help("name of the run, as build-image runs shows it; not needed when there is only one"))
+        .arg(Arg::new("RUN").help("name of the run, or of a build with several targets, as build-image runs shows it; not needed when there is only one"))
         .arg(Arg::new("ADOPT").long("adopt").value_name("RUN").help("resume a run that is not trusted: shows what it uses, then trusts it"))
 }
 

@@ -55,3 +55,41 @@ impl SharedImages {
         Ok(made)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use build_image_disk::pack::Control;
+    use build_image_plugin_api::{Compression, DiskFormat};
+
+    use super::*;
+
+    #[test]
+    fn an_image_is_written_once_while_a_target_uses_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk.raw");
+        fs::write(&path, vec![7; 1 << 20]).unwrap();
+        let origin = BaseDisk { path, is_raw: true, virtual_size: 1 << 20, ..BaseDisk::default() };
+        let spec = DiskSpec::new(DiskFormat::Qcow2).compression(Compression::Zlib);
+        let images = SharedImages::in_directory(&directory.path().join("images"));
+        let made = std::cell::Cell::new(0);
+        let get = |identity: &str| {
+            let image = images.get(&origin, &spec, identity, |dest| {
+                made.set(made.get() + 1);
+                origin.form(&spec, dest, &Control::new())
+            });
+            match image.unwrap() {
+                ImageOutput::File(file) => file,
+                ImageOutput::View(_) => panic!("it has to be written"),
+            }
+        };
+        let (one, same, other) = (get("a"), get("a"), get("b"));
+        assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
+        assert_eq!(made.get(), 2);
+        drop((one, same));
+        drop(get("a"));
+        assert_eq!(made.get(), 3);
+        drop(other);
+        let left = fs::read_dir(directory.path().join("images")).unwrap().count();
+        assert_eq!(left, 0, "files of images that are not used stay");
+    }
+}
