@@ -104,7 +104,7 @@ fn attempt(
     let layers = match group::chosen(&args, layers, resumed.is_some())? {
         Choice::One(layers) => *layers,
         Choice::Several(layers, targets) => {
-            return Ok(Ended::Group(group::run(&args, &layers, targets, output)));
+            return Ok(Ended::Group(group::run(args, *layers, targets, output)));
         }
     };
     let prepared = match prepare(&args, layers, resumed, outcome)? {

@@ -19,7 +19,6 @@ use crate::{
     artifacts,
     error::{Error, Result, Stage},
     exit,
-    groups::Group,
     interrupt::{self, Interrupt},
     journal::{Journal, Key},
     pipeline::{Undo, clean, publish_statement},
@@ -262,24 +261,7 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
     }
     let Some(request) = parse(gc_parser(), args, environment)? else { return Ok(()) };
     let Request { base, yes, adopt, key, .. } = request;
-    let mut first = None;
-    let mut found = false;
-    let mut runs = runs::list(&base, &key);
-    let mut groups = group::unfinished(&base, &key);
-    // Another process may be about to use runs of a build at work.
-    let is_used = |run: &Run| {
-        let of = |group: &Group| run.group.as_ref() == Some(&group.id);
-        groups.iter().any(|group| group.state == State::Running && of(group))
-    };
-    // Adopting a run limits the clean-up to that run.
-    runs.retain(|run| {
-        run.state != State::Running
-            && !is_used(run)
-            && adopt.as_ref().is_none_or(|adopt| run.id == *adopt)
-    });
-    groups.retain(|group| {
-        group.state != State::Running && adopt.as_ref().is_none_or(|adopt| group.id == *adopt)
-    });
+    let (runs, groups) = group::idle(&base, &key, adopt.as_deref());
     if let Some(name) = adopt.as_ref().filter(|_| runs.is_empty() && groups.is_empty()) {
         return Err(Error::usage(format!("there is no run `{name}` in `{}`", base.display()))
             .hint("build-image runs lists them; one that is at work cannot be adopted"));
@@ -288,15 +270,8 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
     if yes {
         interrupt::listen(Arc::clone(&interrupt), || build::leave(&[]))?;
     }
-    for group in groups {
-        found = true;
-        super::print(&group::describe(&group));
-        if let Err(error) = if yes { group::clean(&group, &base, adopt.is_some()) } else { Ok(()) }
-        {
-            super::report_error(&error, environment);
-            first = first.or(Some(error));
-        }
-    }
+    let mut found = !groups.is_empty();
+    let mut first = group::clean_all(&groups, &base, yes, adopt.is_some(), environment);
     for run in runs {
         interrupt.check()?;
         found = true;

@@ -5,16 +5,51 @@ use std::path::Path;
 use crate::{
     artifacts,
     cli::runs::duration,
-    error::Result,
+    error::{Error, Result},
     groups::{self, Group, Target},
     journal::{Journal, Key},
-    runs::State,
+    runs::{self, Run, State},
+    settings::Environment,
     trust::is_below,
 };
 
 /// Returns the builds that are not finished.
 pub(crate) fn unfinished(base: &Path, key: &Key) -> Vec<Group> {
     groups::list(base, key)
+}
+
+/// Returns the runs and builds that no process works on; of an adopted one, only that. Another process may be about to
+/// use the runs of a build at work.
+pub(crate) fn idle(base: &Path, key: &Key, adopted: Option<&str>) -> (Vec<Run>, Vec<Group>) {
+    let (mut runs, mut groups) = (runs::list(base, key), groups::list(base, key));
+    let is_used = |run: &Run| {
+        let of = |group: &Group| run.group.as_ref() == Some(&group.id);
+        groups.iter().any(|group| group.state == State::Running && of(group))
+    };
+    let is_meant = |id: &str| adopted.is_none_or(|adopted| id == adopted);
+    runs.retain(|run| run.state != State::Running && !is_used(run) && is_meant(&run.id));
+    groups.retain(|group| group.state != State::Running && is_meant(&group.id));
+    (runs, groups)
+}
+
+/// Prints builds, and with `yes` removes what they left besides their runs; returns the first error.
+pub(crate) fn clean_all(
+    groups: &[Group],
+    base: &Path,
+    yes: bool,
+    is_adopted: bool,
+    environment: &Environment,
+) -> Option<Error> {
+    let mut first = None;
+    for group in groups {
+        crate::cli::print(&describe(group));
+        let cleaned = if yes { clean(group, base, is_adopted) } else { Ok(()) };
+        if let Err(error) = cleaned {
+            crate::cli::report_error(&error, environment);
+            first = first.or(Some(error));
+        }
+    }
+    first
 }
 
 /// Describes a build, in lines.
@@ -60,7 +95,7 @@ fn progress(target: &Target) -> String {
 ///
 /// # Errors
 /// When it is not trusted, damaged, or may be running.
-pub(crate) fn clean(group: &Group, base: &Path, is_adopted: bool) -> Result<()> {
+fn clean(group: &Group, base: &Path, is_adopted: bool) -> Result<()> {
     if let Some(error) = group.refusal().filter(|_| !is_adopted) {
         return Err(error);
     }

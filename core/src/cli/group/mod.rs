@@ -21,7 +21,7 @@ use crate::{
     settings::{ChosenTarget, Layers, Origin},
 };
 
-pub(super) use left::{clean, describe, unfinished};
+pub(super) use left::{clean_all, describe, idle, unfinished};
 pub(super) use plan::print as print_plans;
 pub(super) use resume::{find as find_resumable, run as resume};
 
@@ -63,10 +63,11 @@ fn unlisted(name: String) -> ChosenTarget {
     ChosenTarget { provider: name.clone(), name, origin: Origin::CommandLine }
 }
 
-/// Runs a build with several targets and reports it; returns the exit code.
+/// Runs a build with several targets and reports it; returns the exit code. Arguments and layers may have secrets: they
+/// are dropped as soon as they are parsed.
 pub(super) fn run(
-    args: &[String],
-    layers: &Layers,
+    args: Vec<String>,
+    layers: Layers,
     targets: Vec<ChosenTarget>,
     output: &mut Output,
 ) -> u8 {
@@ -76,17 +77,18 @@ pub(super) fn run(
 }
 
 fn attempt(
-    args: &[String],
-    layers: &Layers,
+    args: Vec<String>,
+    layers: Layers,
     targets: Vec<ChosenTarget>,
     output: &mut Output,
     report: &mut ending::Report,
 ) -> Result<Option<String>> {
-    let prepared = match prepare::prepare(args, layers, targets, None)? {
+    let prepared = match prepare::prepare(&args, &layers, targets, None)? {
         prepare::Ready::Text(text) => return Ok(Some(text)),
         prepare::Ready::Targets(targets) => targets,
     };
-    let job = work::Job::begin(args, &prepared, layers, output)?;
+    let job = work::Job::begin(&args, &prepared, &layers, output)?;
+    drop((args, layers));
     job.run(prepared, report);
     Ok(None)
 }

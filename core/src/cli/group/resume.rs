@@ -152,6 +152,8 @@ fn attempt(
     done.for_each(|record| remove_rest(&base, record));
     let tool = env!("CARGO_PKG_VERSION").to_owned();
     job.record(Entry::GroupResumed { tool, host: Some(HostId::of_this()) })?;
+    // Both may have secrets.
+    drop((args, layers));
     job.run(targets, report);
     Ok(None)
 }
