@@ -148,8 +148,7 @@ impl<'a> Pipeline<'a> {
         if let Some(directory) = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir()) {
             host.set_translation(Translation::of(Path::new(directory), &plan.build.run_id)?);
         }
-        let lent: Arc<dyn build_image_plugin_api::Host> = host.clone();
-        let made = plugin.create(lent, &own_settings);
+        let made = plugin.create(host.clone(), &own_settings);
         let steps = made.map_err(|error| {
             if fresh && has_directory {
                 artifacts::remove_run(&plan.run, &plan.base);
