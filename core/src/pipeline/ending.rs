@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use super::{Pipeline, state::State};
 use crate::{
-    artifacts,
+    artifacts::{self, Claim},
     error::{Error, Result, Stage},
     journal::Entry,
     report::Outcome,
@@ -68,17 +68,25 @@ impl Pipeline<'_> {
         self.reporter.note(&format!("     kept  go on with: build-image resume {id}"));
     }
 
+    fn take_claim(&self) -> Option<Claim> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Hands the directory with the installed disk over to the other targets of the build, which may still read it.
+    pub(super) fn hand_over(&self) {
+        let Some(member) = &self.member else { return };
+        let Some(claim) = self.take_claim() else { return };
+        let raw = self.recorded_disk().unwrap_or_else(|| self.plan.raw_disk());
+        member.shared.take_over(claim, &raw, &self.plan.base, self.plan.keep);
+    }
+
     /// Removes files that are no longer needed.
     fn tidy(&self, built: bool, outcome: &Outcome) {
         let plan = &self.plan;
         let raw = self.recorded_disk().unwrap_or_else(|| plan.raw_disk());
-        let mut claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Some(member), true) = (&self.member, claim.is_some()) {
-            // Other targets may still read the disk.
-            if let Some(claim) = claim.take() {
-                member.shared.take_over(claim, &raw, &plan.base, plan.keep);
-            }
-        }
+        // Other targets may still read the disk of this one.
+        let is_alone = self.member.is_none();
+        let claim = is_alone.then(|| self.take_claim()).flatten();
         if let Some(claim) = claim.filter(|_| !plan.keep) {
             if built {
                 claim.remove(&plan.base);

@@ -200,13 +200,15 @@ impl<'a> Pipeline<'a> {
         self.reporter.abandon();
         self.host.drop_images();
         self.interrupt.hold();
-        match built.and_then(|()| self.release()) {
+        let ended = match built.and_then(|()| self.release()) {
             Ok(()) => guarded(|| self.follow(outcome)),
             Err(error) => {
                 self.abandon(&error, outcome);
                 Err(error)
             }
-        }
+        };
+        self.hand_over();
+        ended
     }
 
     /// Runs the steps up to the release.
