@@ -229,7 +229,7 @@ fn started(entry: &Entry, directory: &Path, times: &(String, String)) -> Option<
         words: words.clone(),
         working_directory: PathBuf::from(working_directory),
         artifacts: artifacts.clone(),
-        group: group.clone(),
+        group: group.as_deref().map(str::to_owned),
         settings: settings.clone(),
         build: build.as_ref().clone(),
         is_known: !provisional,

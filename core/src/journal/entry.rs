@@ -62,7 +62,7 @@ pub enum Entry {
         host: Option<HostId>,
         /// The build with several targets of which it is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        group: Option<String>,
+        group: Option<Box<str>>,
     },
     /// The first line of a build with several targets, whose targets are runs with journals.
     GroupStarted {

@@ -7,9 +7,12 @@ use std::{
 
 use crate::error::Result;
 
+/// A value, or the error of the thread that tried to make it; locked while a thread makes it.
+type Cell<T> = Mutex<Option<Result<T>>>;
+
 /// Values by their keys.
 pub(super) struct Once<T> {
-    cells: Mutex<BTreeMap<String, Arc<Mutex<Option<Result<T>>>>>>,
+    cells: Mutex<BTreeMap<String, Arc<Cell<T>>>>,
 }
 
 /// A value, and whether this call made it.
@@ -62,9 +65,8 @@ impl<T: Clone> Once<T> {
     /// Returns how many values were made.
     pub(super) fn count(&self) -> usize {
         let cells = self.cells.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_made = |cell: &&Arc<Mutex<Option<Result<T>>>>| {
-            cell.try_lock().is_ok_and(|value| matches!(*value, Some(Ok(_))))
-        };
+        let is_made =
+            |cell: &&Arc<Cell<T>>| cell.try_lock().is_ok_and(|value| matches!(*value, Some(Ok(_))));
         cells.values().filter(is_made).count()
     }
 }

@@ -420,7 +420,7 @@ fn run_started(
         build: Box::new(plan.build.clone()),
         artifacts: plan.kept_artifacts(),
         host: Some(HostId::of_this()),
-        group: member.map(|member| member.group.clone()),
+        group: member.map(|member| member.group.as_str().into()),
     }
 }
 
