@@ -104,7 +104,12 @@ impl Bench {
             }
             return;
         };
-        let run = self.sandbox.run(&["resume", group["id"].as_str().unwrap()]);
+        let resume = || self.sandbox.run(&["resume", group["id"].as_str().unwrap()]);
+        let mut run = resume();
+        // A worker of Glance may still be busy with a request of the process that was killed.
+        if run.code != 0 && run.stderr.contains("the cloud did not answer within") {
+            run = resume();
+        }
         assert_eq!(run.code, 0, "{place}\n{}", run.stderr);
         let after = self.seen();
         let is_done = |name: &str| {
