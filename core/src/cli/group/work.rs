@@ -199,8 +199,17 @@ impl Job {
         {
             reporter.warning(&error.message, error.hint.as_deref());
         }
-        let document = section(code, &outcome);
+        let document = self.recorded(&name).unwrap_or_else(|| section(code, &outcome));
         Ended { name, code, run: Some(outcome.run_id.clone()), outcome: Some(outcome), document }
+    }
+
+    /// Returns the result of a target as the journal has it: a later process of the build reports the same.
+    fn recorded(&self, name: &str) -> Option<Value> {
+        let journal = lock(&self.journal);
+        journal.entries().iter().rev().find_map(|entry| match entry {
+            Entry::TargetEnded { target, result, .. } if target == name => Some(result.clone()),
+            _ => None,
+        })
     }
 
     fn build(
