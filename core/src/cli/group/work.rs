@@ -206,10 +206,15 @@ impl Job {
     /// Returns the result of a target as the journal has it: a later process of the build reports the same.
     fn recorded(&self, name: &str) -> Option<Value> {
         let journal = lock(&self.journal);
-        journal.entries().iter().rev().find_map(|entry| match entry {
-            Entry::TargetEnded { target, result, .. } if target == name => Some(result.clone()),
+        let last = journal.entries().iter().rev().find_map(|entry| match entry {
+            Entry::TargetEnded { target, result, .. } if target == name => {
+                Some(Some(result.clone()))
+            }
+            // The run of this process is not recorded.
+            Entry::TargetStarted { target, .. } if target == name => Some(None),
             _ => None,
-        })
+        });
+        last.flatten()
     }
 
     fn build(
