@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     build_openstack::disk,
-    harness::{OpenStack, Sandbox, TinyIso, names, needs, needs_qemu, stand_in_qemu, tool},
+    harness::{OpenStack, Sandbox, TinyIso, names, needs, needs_qemu, stand_in_qemu, tool, until},
     targets::two_buckets,
 };
 
@@ -200,7 +200,15 @@ fn settings_that_change_what_is_built_are_refused_and_the_run_of_one_target_is_r
     let sandbox = Sandbox::with_cloud();
     sandbox.disk("disk.raw", 4, 2);
     sandbox.write("config.yml", &two_buckets(&sandbox, &[]));
-    killed_at(&sandbox, "open_upload", &["--disk", "disk.raw", "-c", "config.yml"]);
+    let emulator = sandbox.emulator.as_ref().unwrap();
+    let stall = r#"[{"operation":"UploadPart","action":{"stall_ms":600000}}]"#;
+    emulator.set_faults(stall).unwrap();
+    let mut command = sandbox.command(&BUILD);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until("both uploads", || emulator.status()["open_uploads"].as_u64() == Some(2));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    emulator.set_faults("[]").unwrap();
     let group = || {
         let output = sandbox.command(&["runs", "--json"]).output().unwrap();
         let mut listed: Value = serde_json::from_slice(&output.stdout).unwrap();
