@@ -112,6 +112,8 @@ mod seams;
 mod secret_leaks;
 mod signals;
 mod snapshots;
+mod targets;
+mod targets_kills;
 mod tidy;
 mod tls;
 mod unprivileged;

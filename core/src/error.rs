@@ -42,6 +42,8 @@ pub enum Stage {
     Registry,
     /// Writing the result of a finished build: the result document, standard output.
     Result,
+    /// Some targets of a build failed, others have their images.
+    Partial,
     /// Ctrl-C or a termination signal.
     Interrupted,
     /// A broken assumption of this program.
@@ -159,6 +161,7 @@ impl Error {
             | Stage::Deprecation
             | Stage::Registry
             | Stage::Result => crate::exit::FOLLOW_UP,
+            Stage::Partial => crate::exit::PARTIAL,
             Stage::Interrupted => crate::exit::INTERRUPTED,
             Stage::Bug => crate::exit::BUG,
         }
@@ -180,6 +183,7 @@ impl Error {
             Stage::Deprecation => "deprecation",
             Stage::Registry => "registry",
             Stage::Result => "result",
+            Stage::Partial => "partial",
             Stage::Interrupted => "interrupted",
             Stage::Bug => "bug",
         }

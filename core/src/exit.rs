@@ -25,7 +25,8 @@ pub const LEFTOVERS: u8 = 8;
 /// the replaced image, the deprecation of older images, or the notification of the registry; `build-image resume` completes it. Or the result could
 /// not be written or printed.
 pub const FOLLOW_UP: u8 = 9;
-/// Some of several builds are done, others are not.
+/// Some of several targets have their images, or some builds of a matrix are done, and others not; `build-image resume`, or
+/// the same command, does what is missing.
 pub const PARTIAL: u8 = 10;
 /// Interrupted by Ctrl-C or a termination signal.
 pub const INTERRUPTED: u8 = 130;

@@ -20,6 +20,8 @@ use crate::error::{Error, Result, Stage};
 #[derive(Debug, Default)]
 pub struct Interrupt {
     signals: AtomicU32,
+    /// Whether the program itself cancels the work.
+    cancelled: AtomicBool,
     /// Set while the build is undone or finished: the first signal is then ignored.
     held: AtomicBool,
     lock: Mutex<()>,
@@ -31,7 +33,25 @@ impl Interrupt {
     /// Returns whether the current work must end.
     #[must_use]
     pub fn is_set(&self) -> bool {
-        self.signals.load(Ordering::Relaxed) > 0 && !self.held.load(Ordering::Relaxed)
+        (self.has_signal() || self.is_cancelled()) && !self.held.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether a signal has arrived.
+    #[must_use]
+    pub fn has_signal(&self) -> bool {
+        self.signals.load(Ordering::Relaxed) > 0
+    }
+
+    /// Returns whether the program itself has cancelled the work.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Cancels the work, without a signal.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.wake();
     }
 
     /// Requests cancellation.
@@ -95,6 +115,14 @@ impl Interrupt {
 /// # Errors
 /// When the signal handlers cannot be installed.
 pub fn listen(interrupt: Arc<Interrupt>, leave: impl Fn() + Send + 'static) -> Result<()> {
+    listen_for(vec![interrupt], leave)
+}
+
+/// As [`listen`], for work that consists of several parts.
+///
+/// # Errors
+/// When the signal handlers cannot be installed.
+pub fn listen_for(parts: Vec<Arc<Interrupt>>, leave: impl Fn() + Send + 'static) -> Result<()> {
     let listen_error = |error: std::io::Error| {
         Error::new(Stage::Bug, "cannot listen for signals").caused_by(&error)
     };
@@ -114,14 +142,16 @@ pub fn listen(interrupt: Arc<Interrupt>, leave: impl Fn() + Send + 'static) -> R
     };
     let spawned = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
+            let mut signals: u32 = 0;
             loop {
                 tokio::select! {
                     _ = int.recv() => {}
                     _ = term.recv() => {}
                     _ = hup.recv() => {}
                 }
-                interrupt.set();
-                if interrupt.signals.load(Ordering::Relaxed) > 1 {
+                parts.iter().for_each(|part| part.set());
+                signals += 1;
+                if signals > 1 {
                     leave();
                 }
             }
@@ -145,6 +175,16 @@ mod tests {
         assert!(!interrupt.is_set());
         interrupt.release();
         assert!(interrupt.is_set());
+        assert!(interrupt.has_signal() && !interrupt.is_cancelled());
+    }
+
+    #[test]
+    fn cancelled_work_ends_without_a_signal() {
+        let interrupt = Interrupt::default();
+        interrupt.cancel();
+        assert!(interrupt.is_set() && !interrupt.has_signal());
+        interrupt.hold();
+        assert!(!interrupt.is_set() && interrupt.is_cancelled());
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod cli;
 pub mod clock;
 pub mod error;
 pub mod exit;
+pub mod groups;
 pub mod install;
 pub mod installers;
 pub mod interrupt;

@@ -70,6 +70,9 @@ pub struct Run {
     pub working_directory: PathBuf,
     /// Directory of its files, when it needed one.
     pub artifacts: Option<PathBuf>,
+    /// The build with several targets of which it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Why its journal is not trusted: another user may have written it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub untrusted: Option<String>,
@@ -217,6 +220,7 @@ fn started(entry: &Entry, directory: &Path, times: &(String, String)) -> Option<
         provisional,
         build,
         artifacts,
+        group,
         ..
     } = entry
     else {
@@ -232,6 +236,7 @@ fn started(entry: &Entry, directory: &Path, times: &(String, String)) -> Option<
         words: words.clone(),
         working_directory: PathBuf::from(working_directory),
         artifacts: artifacts.clone(),
+        group: group.as_deref().map(str::to_owned),
         settings: settings.clone(),
         build: build.as_ref().clone(),
         is_known: !provisional,
@@ -240,7 +245,11 @@ fn started(entry: &Entry, directory: &Path, times: &(String, String)) -> Option<
     })
 }
 
-fn read(directory: &Path, key: &Key) -> Result<Run> {
+/// Reads the run in a directory.
+///
+/// # Errors
+/// When its journal cannot be read.
+pub(crate) fn read(directory: &Path, key: &Key) -> Result<Run> {
     let snapshot = Journal::snapshot(directory)?;
     let standing = snapshot.standing(key);
     let JournalSnapshot { entries, times, in_use, has_lock, damage, .. } = snapshot;

@@ -112,5 +112,8 @@ fn settings(run: &Run, environment: &Environment) -> Option<Resolved> {
         Some(path) => Some(FileLayer::read(&path).ok()?),
         None => None,
     };
+    // A target of the list may name programs and plugins too.
+    let names = args::last_names(&run.words, &layers);
+    args::choose_one(&mut layers, &names).ok()?;
     layers.resolve(&rows).ok()
 }

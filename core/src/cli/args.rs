@@ -10,7 +10,8 @@ use super::{build::Resumed, command};
 use crate::{
     error::{Error, Result, Stage},
     settings::{
-        CommandLine, Environment, FileLayer, Layers, Row, core_rows, keys, names_file, rows_of,
+        ChosenTarget, CommandLine, Environment, FileLayer, Layers, Row, core_rows, keys,
+        names_file, rows_of,
     },
     source::without_passwords,
 };
@@ -48,6 +49,14 @@ pub(super) fn core_texts(args: &[String]) -> BTreeMap<String, String> {
 /// Returns the texts of these settings; the last occurrence wins. Other flags are skipped.
 fn texts_of(args: &[String], rows: &[Row]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
+    each_text(args, rows, |row, value| {
+        found.insert(row.key().to_owned(), value);
+    });
+    found
+}
+
+/// Passes every occurrence of these settings on.
+fn each_text(args: &[String], rows: &[Row], mut take: impl FnMut(&Row, String)) {
     let mut args = args.iter();
     while let Some(arg) = args.next().filter(|arg| *arg != "--") {
         let flags = match arg.strip_prefix("--") {
@@ -56,11 +65,84 @@ fn texts_of(args: &[String], rows: &[Row]) -> BTreeMap<String, String> {
         };
         for (row, value) in flags.into_iter().flatten() {
             if let Some(value) = value.or_else(|| args.next().cloned()) {
-                found.insert(row.key().to_owned(), value);
+                take(row, value);
             }
         }
     }
-    found
+}
+
+/// Returns the names of targets or providers: those of all `-p` flags, otherwise those of the configuration file or
+/// the environment. Each may name several, separated by commas.
+pub(super) fn target_names(args: &[String], layers: &Layers) -> Vec<String> {
+    let rows = rows_of(&[keys::PLATFORM]);
+    let mut texts = Vec::new();
+    each_text(args, &core_rows(), |row, text| {
+        if keys::PLATFORM == *row {
+            texts.push(text);
+        }
+    });
+    let split = |texts: Vec<String>| -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for name in texts.iter().flat_map(|text| text.split(',')).map(str::trim) {
+            if !name.is_empty() && !names.iter().any(|other| other == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    };
+    let typed = split(texts);
+    if !typed.is_empty() {
+        return typed;
+    }
+    let entry = layers.file.as_ref().and_then(|file| file.get(keys::PLATFORM.name()));
+    let of_file = split(
+        entry.and_then(|entry| entry.value.as_str()).map(str::to_owned).into_iter().collect(),
+    );
+    if !of_file.is_empty() {
+        return of_file;
+    }
+    let variable = rows.first().and_then(|row| layers.environment.setting(row));
+    split(variable.map(|(_, text)| text.to_owned()).into_iter().collect())
+}
+
+/// Returns the flag that chooses a target.
+pub(super) fn platform_flag(name: &str) -> String {
+    format!("--{}={name}", keys::PLATFORM.name().to_lowercase())
+}
+
+/// Returns the names of [`target_names`]; of several `-p` flags, only the last one counts.
+pub(super) fn last_names(args: &[String], layers: &Layers) -> Vec<String> {
+    let last = core_texts(args).remove(keys::PLATFORM.name());
+    let last: Vec<String> = last.into_iter().flat_map(|text| ["-p".to_owned(), text]).collect();
+    target_names(&last, layers)
+}
+
+/// Chooses the target of a command that takes one, if the configuration file lists targets.
+///
+/// # Errors
+/// When the names select several targets, or one that is not in the list.
+pub(super) fn choose_one(layers: &mut Layers, names: &[String]) -> Result<()> {
+    let Some(file) = &layers.file else { return Ok(()) };
+    let Some(mut chosen) = file.targets(names)? else { return Ok(()) };
+    if chosen.len() > 1 && names.is_empty() {
+        return Ok(());
+    }
+    if chosen.len() > 1 {
+        let found: Vec<&str> = chosen.iter().map(|target| target.name.as_str()).collect();
+        let text = format!("`{}` means several targets, this command takes one", names.join(","));
+        return Err(Error::usage(text).hint(format!("give one of {} with -p", found.join(", "))));
+    }
+    choose(layers, chosen.remove(0))
+}
+
+/// Uses the settings of a target.
+///
+/// # Errors
+/// When its entry sets what all targets share.
+pub(super) fn choose(layers: &mut Layers, target: ChosenTarget) -> Result<()> {
+    layers.file = layers.file.as_ref().map(|file| file.of_target(&target.name));
+    layers.target = Some(target);
+    layers.file.as_ref().map_or(Ok(()), FileLayer::check_own)
 }
 
 /// A setting and its text; `None` when the text is the next argument.
@@ -114,7 +196,8 @@ pub(super) fn without_file(
         let _ = start_here(&mut command_line, &resumed.typed, &core_rows());
     }
     let base = resumed.map(|resumed| resumed.run.working_directory.clone());
-    Layers { command_line, file: None, environment: environment.clone(), base }
+    let environment = environment.clone();
+    Layers { command_line, environment, base, ..Layers::default() }
 }
 
 /// Makes the relative paths among `texts`, which were typed now, absolute: relative paths of an earlier process start
@@ -143,11 +226,27 @@ pub(super) fn start_here(
     Ok(())
 }
 
-/// Returns the layers that are known before the provider is: core settings, file, environment.
+/// Returns the layers that are known before the provider is: core settings, file, environment. If the file lists
+/// targets, the settings of the target that `-p` names are among them.
+///
+/// # Errors
+/// When the configuration file cannot be read, or `-p` names several of its targets.
+pub(super) fn core_layers(
+    args: &[String],
+    environment: &Environment,
+    resumed: Option<&Resumed>,
+) -> Result<Layers> {
+    let mut layers = with_file(args, environment, resumed)?;
+    let names = last_names(args, &layers);
+    choose_one(&mut layers, &names)?;
+    Ok(layers)
+}
+
+/// Returns the layers that are known before the targets are.
 ///
 /// # Errors
 /// When the configuration file cannot be read.
-pub(super) fn core_layers(
+pub(super) fn with_file(
     args: &[String],
     environment: &Environment,
     resumed: Option<&Resumed>,

@@ -66,7 +66,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let facts = Facts::read(&disk).map_err(source_error)?;
     let qemu = find_qemu(settings.core().machine.qemu.as_deref(), environment)?;
     let interrupt = Arc::new(Interrupt::default());
-    interrupt::listen(Arc::clone(&interrupt), || build::leave(None))?;
+    interrupt::listen(Arc::clone(&interrupt), || build::leave(&[]))?;
     let mode = OutputMode::of(&settings, environment);
     let reporter = Reporter::new(mode);
     let name = format!("`{}`", file.display());

@@ -1,7 +1,7 @@
 //! Runs a build: the command line without a verb, compatible with the old tool.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
@@ -10,7 +10,9 @@ use build_image_plugin_api::Status;
 use super::{
     args,
     command::{self, Information, Parsed},
-    exposed, halves, info, iso_only,
+    exposed,
+    group::{self, Choice},
+    halves, info, iso_only,
     named::{self, Entered},
     output::Output,
     unknown,
@@ -21,7 +23,8 @@ use crate::{
     exit,
     interrupt::{self, Interrupt},
     journal::{Journal, Key, open_resources},
-    pipeline::{Pipeline, PipelineParams},
+    once::Once,
+    pipeline::{Member, Pipeline, PipelineParams},
     plan::{Draws, Plan},
     plugins::{Loader, Lock, Plugin, SearchPath, expect_end},
     random,
@@ -71,12 +74,23 @@ pub(super) fn run(
     let mut output = Output::default();
     let result = attempt(args, environment, resumed, &mut outcome, &mut output);
     match result {
-        Ok(Some(text)) => {
+        Ok(Ended::Text(text)) => {
             super::print(&text);
             exit::DONE
         }
+        Ok(Ended::Group(code)) => code,
         other => output.finish(&other.map(|_| ()), &mut outcome),
     }
+}
+
+/// How a command ended that did not fail.
+enum Ended {
+    /// The user requested help, the version or facts; this is the text.
+    Text(String),
+    /// A build has ended.
+    Built,
+    /// A build with several targets has ended and was reported; this is the exit code.
+    Group(u8),
 }
 
 fn attempt(
@@ -85,57 +99,141 @@ fn attempt(
     resumed: Option<&Resumed>,
     outcome: &mut Outcome,
     output: &mut Output,
-) -> Result<Option<String>> {
+) -> Result<Ended> {
     output.learn(&args::without_file(&args, environment, resumed));
-    let layers = args::core_layers(&args, environment, resumed)?;
+    let layers = args::with_file(&args, environment, resumed)?;
     output.learn(&layers);
+    let layers = match group::chosen(&args, layers, resumed.is_some())? {
+        Choice::One(layers) => *layers,
+        Choice::Several(layers, targets) => {
+            return Ok(Ended::Group(group::run(args, *layers, targets, output)));
+        }
+    };
     let prepared = match prepare(&args, layers, resumed, outcome)? {
-        Preparation::Text(text) => return Ok(Some(text)),
+        Preparation::Text(text) => return Ok(Ended::Text(text)),
         Preparation::Ready(prepared) => prepared,
     };
-    let (plugin, settings) = (&prepared.plugin, &prepared.settings);
-    output.set(settings, &[core_rows(), plugin.rows()].concat(), environment);
+    output.set(&prepared.settings, &[core_rows(), prepared.plugin.rows()].concat(), environment);
     output.probe()?;
-    let key = Arc::new(Key::of(settings, environment)?);
-    let once = match named::enter(&prepared, &key, resumed)? {
-        Entered::Begins(once) => once,
-        Entered::Done(earlier) => {
-            named::report(*earlier, outcome, output.mode);
-            return Ok(None);
+    match named::enter(&prepared, environment, resumed)? {
+        Entered::Begins(once) => {
+            let words = recorded(&args, &prepared);
+            drop(args);
+            let begun = Begun { prepared: &prepared, environment, resumed, words, once };
+            begun.run(outcome, output)?;
         }
+        Entered::Done(earlier) => named::report(*earlier, outcome, output.mode),
         Entered::Unfinished(run) => {
             let all = [run.words.clone(), args.clone()].concat();
             let earlier = Resumed { run: *run, typed: args };
             return attempt(all, environment, Some(&earlier), outcome, output);
         }
-    };
-    let recorded_args = args::without_secrets(&args, &plugin.rows());
-    drop(args);
-    let draws = match resumed {
-        Some(resumed) => Draws::of(&resumed.run)?,
-        None => Draws::new()?,
-    };
-    outcome.run_id.clone_from(&draws.run_id);
-    let log = log_file(plugin, settings, &draws.run_id, resumed)?;
-    outcome.log_file = Some(log.path.display().to_string());
-    output.set_log(log);
-    let interrupt = Arc::new(Interrupt::default());
-    let at_work = Arc::new(OnceLock::<PathBuf>::new());
-    let run_directory = Arc::clone(&at_work);
-    interrupt::listen(Arc::clone(&interrupt), move || leave(run_directory.get()))?;
-    let reporter = Arc::new(Reporter::new(output.mode));
+    }
+    Ok(Ended::Built)
+}
+
+/// Returns the command line of a run, without secrets.
+fn recorded(args: &[String], prepared: &Prepared) -> Vec<String> {
+    let mut words = args::without_secrets(args, &prepared.plugin.rows());
+    // A later process finds the target even if the file lists others by then.
+    words.extend(prepared.settings.target().map(args::platform_flag));
+    words
+}
+
+/// A build with one target, whose settings are valid.
+struct Begun<'a> {
+    prepared: &'a Prepared,
+    environment: &'a Environment,
+    resumed: Option<&'a Resumed>,
+    /// The command line without secrets.
+    words: Vec<String>,
+    once: Option<Box<Once>>,
+}
+
+impl Begun<'_> {
+    /// Opens the log, listens for signals, and runs the build.
+    fn run(self, outcome: &mut Outcome, output: &mut Output) -> Result<()> {
+        let Begun { prepared, environment, resumed, words, once } = self;
+        let draws = match resumed {
+            Some(resumed) => Draws::of(&resumed.run)?,
+            None => Draws::new()?,
+        };
+        outcome.run_id.clone_from(&draws.run_id);
+        let log = log_file(&prepared.plugin, &prepared.settings, &draws.run_id, resumed)?;
+        outcome.log_file = Some(log.path.display().to_string());
+        output.set_log(log);
+        let interrupt = Arc::new(Interrupt::default());
+        let at_work = Arc::new(OnceLock::<PathBuf>::new());
+        let run_directory = Arc::clone(&at_work);
+        let leave =
+            move || leave(run_directory.get().map(std::slice::from_ref).unwrap_or_default());
+        interrupt::listen(Arc::clone(&interrupt), leave)?;
+        let start = Start {
+            prepared,
+            environment,
+            draws: &draws,
+            words,
+            reporter: Arc::new(Reporter::new(output.mode)),
+            interrupt,
+            resumed: resumed.map(|resumed| &resumed.run),
+            member: None,
+            once,
+            at_work: &|run| drop(at_work.set(run.to_owned())),
+        };
+        execute(start, outcome)
+    }
+}
+
+/// What a build starts with.
+pub(super) struct Start<'a> {
+    pub(super) prepared: &'a Prepared,
+    pub(super) environment: &'a Environment,
+    pub(super) draws: &'a Draws,
+    /// The command line without secrets.
+    pub(super) words: Vec<String>,
+    pub(super) reporter: Arc<Reporter>,
+    pub(super) interrupt: Arc<Interrupt>,
+    /// The run that is resumed.
+    pub(super) resumed: Option<&'a Run>,
+    /// The target, if the build has several.
+    pub(super) member: Option<Member>,
+    /// The name of the build, locked, if it has one.
+    pub(super) once: Option<Box<Once>>,
+    /// Is called with the directory of the run before anything is created.
+    pub(super) at_work: &'a (dyn Fn(&Path) + Sync),
+}
+
+/// Plans and runs a build.
+///
+/// # Errors
+/// The first failure; see [`Pipeline::run`].
+pub(super) fn execute(start: Start<'_>, outcome: &mut Outcome) -> Result<()> {
+    let Start {
+        prepared,
+        environment,
+        draws,
+        words,
+        reporter,
+        interrupt,
+        resumed,
+        member,
+        once,
+        at_work,
+    } = start;
+    let (plugin, settings) = (&prepared.plugin, &prepared.settings);
     iso_only::warn(settings, &reporter);
     super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;
+    let key = Arc::new(Key::of(settings, environment)?);
     let leave = source::Remote::Leave;
     let peeked = source::peek(&source::SourceContext::new(settings, &reporter, &interrupt), leave)?;
-    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &draws)?;
-    if let Some(resumed) = resumed {
-        plan.resume(&resumed.run)?;
+    let mut plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, draws)?;
+    if let Some(run) = resumed {
+        plan.resume(run)?;
     }
     outcome.image_name.clone_from(&plan.build.image_name);
-    let once = named::begin(once, &prepared, &draws.run_id, resumed)?;
-    let _ = at_work.set(plan.run.clone());
-    let (words, keep) = (recorded_args, plan.keep);
+    let once = named::begin(once, prepared, &draws.run_id, resumed.is_some())?;
+    at_work(&plan.run);
+    let keep = plan.keep;
     let params = PipelineParams {
         plan,
         plugin,
@@ -147,13 +245,14 @@ fn attempt(
         key,
         reporter,
         interrupt,
+        member,
     };
     let mut pipeline = Pipeline::new(params)?;
     pipeline.run(outcome)?;
     if !keep {
         pipeline.take_downloads().into_iter().for_each(source::Slot::remove);
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Turns arguments into settings: finds the provider, parses all flags and all values.
@@ -202,7 +301,7 @@ pub(super) fn prepare(
 }
 
 /// Returns facts about this host if they were requested.
-fn information(layers: &Layers) -> Result<Option<String>> {
+pub(super) fn information(layers: &Layers) -> Result<Option<String>> {
     if !layers.resolve(&rows_of(&[keys::INFO]))?.core().run.info {
         return Ok(None);
     }
@@ -245,7 +344,7 @@ pub(super) fn no_platform(search: &SearchPath) -> Error {
 }
 
 /// Reports all required settings that are missing, and switches that contradict the provider.
-fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
+pub(super) fn check_required(plugin: &Plugin, settings: &Resolved) -> Result<()> {
     let uploads = plugin.description().uploads;
     halves::check(plugin, settings)?;
     let registers = uploads && plugin.description().status != Status::DiskOnly;
@@ -323,7 +422,7 @@ fn where_to_set(row: &Row) -> String {
     format!("{}: set it in the configuration file, or {other}", row.setting.summary)
 }
 
-fn plugin_entry(plugin: &Plugin) -> PluginEntry {
+pub(super) fn plugin_entry(plugin: &Plugin) -> PluginEntry {
     let description = plugin.description();
     let status = serde_json::to_value(description.status).ok();
     PluginEntry {
@@ -356,12 +455,12 @@ fn log_file(
     LogFile::start(settings, &names)
 }
 
-/// Handles the second signal: exits at once and reports what the journal of the run records.
+/// Handles the second signal: exits at once and reports what the journals of the runs record.
 #[expect(clippy::disallowed_methods, reason = "the user interrupted twice: nothing is awaited")]
-pub(super) fn leave(run: Option<&PathBuf>) {
+pub(super) fn leave(runs: &[PathBuf]) {
     print_line("interrupted twice, leaving at once");
-    let left = run.and_then(|run| Journal::snapshot(run).ok()).map(|snapshot| snapshot.entries);
-    let left = open_resources(&left.unwrap_or_default());
+    let journals = runs.iter().filter_map(|run| Journal::snapshot(run).ok());
+    let left: Vec<_> = journals.flat_map(|journal| open_resources(&journal.entries)).collect();
     for resource in &left {
         print_line(&format!("  still there: {}", resource.label()));
     }

@@ -43,8 +43,8 @@ mod tests {
                 "MODULES: some\nUPDATE_LV_SIZES: {a: 1}\nDISABLE_SPLASH: no\n",
             )
             .ok(),
-            base: None,
             environment: Environment::of([("CONSOLE_DEVICES", "tty1")]),
+            ..Layers::default()
         };
         let resolved = typed("DISK").resolve(&core_rows()).unwrap();
         let keys = |keys: [&str; 2]| keys.map(str::to_owned).to_vec();

@@ -10,6 +10,7 @@ mod doctor;
 mod estimate;
 mod example;
 mod exposed;
+mod group;
 mod halves;
 mod help;
 mod images;

@@ -12,12 +12,13 @@ use crate::{
     once::{self, Before, Once},
     report::{Outcome, OutputMode, Reporter},
     runs::{Run, State},
+    settings::Environment,
 };
 
 /// What a build with a name begins with.
 pub(super) enum Entered {
     /// It begins, or resumes a run; the name is locked. `None`: it has no name.
-    Begins(Option<Once>),
+    Begins(Option<Box<Once>>),
     /// A run under its name is to be resumed.
     Unfinished(Box<Run>),
     /// It is done.
@@ -31,18 +32,23 @@ pub(super) enum Entered {
 /// be at work on another host.
 pub(super) fn enter(
     prepared: &Prepared,
-    key: &Arc<Key>,
+    environment: &Environment,
     resumed: Option<&Resumed>,
 ) -> Result<Entered> {
     let settings = &prepared.settings;
-    let base = runs::base(settings);
-    let Some(once) = Once::of(settings, &base, key)? else { return Ok(Entered::Begins(None)) };
+    if settings.core().run.once.is_none() {
+        return Ok(Entered::Begins(None));
+    }
+    let (base, key) = (runs::base(settings), Arc::new(Key::of(settings, environment)?));
+    let Some(once) = Once::of(settings, &base, &key)?.map(Box::new) else {
+        return Ok(Entered::Begins(None));
+    };
     if let Some(resumed) = resumed {
         once.belongs_to(&resumed.run)?;
         return Ok(Entered::Begins(Some(once)));
     }
     let request = once::request(settings, &prepared.plugin.rows())?;
-    Ok(match once.before(&base, &request, key)? {
+    Ok(match once.before(&base, &request, &key)? {
         Before::Nothing => Entered::Begins(Some(once)),
         Before::Done(outcome) => Entered::Done(outcome),
         Before::Unfinished(run) if run.untrusted.is_some() => return Err(run.not_trusted()),
@@ -61,13 +67,13 @@ pub(super) fn enter(
 /// # Errors
 /// When it cannot be recorded.
 pub(super) fn begin(
-    once: Option<Once>,
+    once: Option<Box<Once>>,
     prepared: &Prepared,
     run_id: &str,
-    resumed: Option<&Resumed>,
-) -> Result<Option<Once>> {
+    is_resumed: bool,
+) -> Result<Option<Box<Once>>> {
     let Some(mut once) = once else { return Ok(None) };
-    if resumed.is_none() {
+    if !is_resumed {
         once.begin(run_id, once::request(&prepared.settings, &prepared.plugin.rows())?)?;
     }
     Ok(Some(once))

@@ -6,7 +6,7 @@ use super::overwrite;
 use crate::{
     error::{Error, Result},
     exit,
-    report::{Failure, LogFile, Outcome, OutputMode, Reporter, ResultFile},
+    report::{Failure, GroupOutcome, LogFile, Outcome, OutputMode, Reporter, ResultFile},
     settings::{Environment, Layers, Resolved, Row, Use, core_rows, keys},
 };
 
@@ -67,21 +67,10 @@ impl Output {
 
     /// Reports a build that has ended; returns the exit code.
     pub(super) fn finish(&self, result: &Result<()>, outcome: &mut Outcome) -> u8 {
-        if !outcome.repeated {
-            outcome.end_time = crate::clock::now();
-        }
-        let mut code = match result {
-            Ok(()) => exit::DONE,
-            Err(error) => error.exit_code(),
-        };
-        if ![exit::DONE, exit::FOLLOW_UP].contains(&code) && !outcome.leftovers.is_empty() {
-            code = exit::LEFTOVERS;
-        }
+        let mut code = conclude(result, outcome);
         let built = code == exit::DONE;
-        outcome.result = if built { "SUCCESS" } else { "FAILURE" }.to_owned();
         let reporter = Reporter::new(self.mode);
         if let Err(error) = result {
-            outcome.error = Some(Failure::of(error, code));
             reporter.error(error, code);
         }
         outcome.leftovers.iter().for_each(|leftover| reporter.left_behind(leftover));
@@ -91,13 +80,7 @@ impl Output {
             reporter.error(&error, error.exit_code());
             code = if built { error.exit_code() } else { code };
         }
-        if let Some((log, why)) = self.log.as_ref().and_then(|log| Some((log, log.lost()?))) {
-            let text = format!("the log `{}` is incomplete: {why}", log.path.display());
-            reporter.warning(
-                &text,
-                Some(&format!("set {} to a file system with free space", keys::LOG_FILE)),
-            );
-        }
+        self.warn_of_log(&reporter);
         reporter.finished(outcome, code);
         if self.json {
             super::print(&format!("{}\n", outcome.text()));
@@ -106,10 +89,64 @@ impl Output {
         }
         code
     }
+
+    /// Reports a build with several targets that has ended; returns the exit code. `summary` names its images.
+    pub(super) fn finish_group(
+        &self,
+        error: Option<&(Error, u8)>,
+        outcome: &mut GroupOutcome,
+        summary: &str,
+    ) -> u8 {
+        let reporter = Reporter::new(self.mode);
+        if let Some((error, code)) = error {
+            reporter.error(error, *code);
+        }
+        if let Some(file) = &self.file
+            && let Err(error) = file.write_text(&outcome.text())
+        {
+            reporter.error(&error, error.exit_code());
+            if outcome.exit_code == exit::DONE {
+                outcome.exit_code = error.exit_code();
+            }
+        }
+        self.warn_of_log(&reporter);
+        reporter.group_finished(outcome);
+        super::print(&if self.json { format!("{}\n", outcome.text()) } else { summary.to_owned() });
+        outcome.exit_code
+    }
+
+    fn warn_of_log(&self, reporter: &Reporter) {
+        if let Some((log, why)) = self.log.as_ref().and_then(|log| Some((log, log.lost()?))) {
+            let text = format!("the log `{}` is incomplete: {why}", log.path.display());
+            reporter.warning(
+                &text,
+                Some(&format!("set {} to a file system with free space", keys::LOG_FILE)),
+            );
+        }
+    }
+}
+
+/// Completes the result of a run that has ended; returns its exit code.
+pub(super) fn conclude(result: &Result<()>, outcome: &mut Outcome) -> u8 {
+    if !outcome.repeated {
+        outcome.end_time = crate::clock::now();
+    }
+    let mut code = match result {
+        Ok(()) => exit::DONE,
+        Err(error) => error.exit_code(),
+    };
+    if ![exit::DONE, exit::FOLLOW_UP].contains(&code) && !outcome.leftovers.is_empty() {
+        code = exit::LEFTOVERS;
+    }
+    outcome.result = if code == exit::DONE { "SUCCESS" } else { "FAILURE" }.to_owned();
+    if let Err(error) = result {
+        outcome.error = Some(Failure::of(error, code));
+    }
+    code
 }
 
 /// Summarises a build, one line per image and published file.
-fn summary(outcome: &Outcome) -> String {
+pub(super) fn summary(outcome: &Outcome) -> String {
     let mut text = String::new();
     for image in &outcome.images {
         let region =
@@ -150,7 +187,7 @@ mod tests {
                 .collect(),
             file: FileLayer::parse(Path::new("c.yml"), file).ok(),
             environment,
-            base: None,
+            ..Layers::default()
         };
         let none = Environment::default;
         for (layers, json, quiet) in [

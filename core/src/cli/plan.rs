@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 use super::{
     args,
-    build::{self, Preparation},
+    build::{self, Preparation, Prepared},
     estimate::{Estimate, Temporary},
+    group::{self, Choice},
     iso_only,
 };
 use crate::{
@@ -51,7 +52,14 @@ struct PlanSummary<'a> {
 pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let (checks, args): (Vec<String>, Vec<String>) =
         args::normalised(args).into_iter().partition(|arg| arg == CHECK);
-    let layers = args::core_layers(&args, environment, None)?;
+    let layers = args::with_file(&args, environment, None)?;
+    let checks = !checks.is_empty();
+    let layers = match group::chosen(&args, layers, false)? {
+        Choice::One(layers) => *layers,
+        Choice::Several(layers, targets) => {
+            return group::print_plans(&args, &layers, targets, checks);
+        }
+    };
     let prepared = match build::prepare(&args, layers, None, &mut Outcome::default())? {
         Preparation::Text(text) => {
             super::print(&text);
@@ -59,8 +67,33 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
         }
         Preparation::Ready(prepared) => prepared,
     };
+    let as_json = prepared.settings.core().output.json;
+    let reporter = Reporter::new(OutputMode::of(&prepared.settings, environment));
+    let planned = plan(&prepared, environment, checks, Arc::new(reporter))?;
+    super::print(&if as_json { format!("{:#}\n", planned.document) } else { planned.text });
+    planned.result
+}
+
+/// The plan of a target.
+pub(super) struct Planned {
+    pub(super) document: Value,
+    /// The same for people, with what the provider found.
+    pub(super) text: String,
+    /// Why the build would not be made, if so.
+    pub(super) result: Result<()>,
+}
+
+/// Plans a build; with `checks` the provider is asked in its cloud.
+///
+/// # Errors
+/// Everything that keeps the build from being planned.
+pub(super) fn plan(
+    prepared: &Prepared,
+    environment: &Environment,
+    checks: bool,
+    reporter: Arc<Reporter>,
+) -> Result<Planned> {
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
-    let reporter = Arc::new(Reporter::new(OutputMode::of(settings, environment)));
     iso_only::warn(settings, &reporter);
     super::unsupported::check(&plugin.name, plugin.description(), settings, &reporter)?;
     let interrupt = Arc::new(Interrupt::default());
@@ -83,11 +116,12 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
         key: Arc::clone(&key),
         reporter,
         interrupt,
+        member: None,
     };
     let mut pipeline = Pipeline::new(params)?;
     let found = pipeline.inspect_given()?;
     let plan = pipeline.plan();
-    let mut report = pipeline.ask(!checks.is_empty() && plan.upload, true)?;
+    let mut report = pipeline.ask(checks && plan.upload, true)?;
     pipeline.check_bundle(&report)?;
     let guest = found.map(|found| pipeline.judged(&found, &report));
     let mode = settings.core().run.guest_check;
@@ -95,18 +129,15 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
     let estimate = Estimate::of(plan, spec, &report, &key);
     let summary = PlanSummary { plan, unread, spec, settings, report: &report, estimate, guest };
-    let as_json = settings.core().output.json;
-    super::print(&if as_json { document(&summary) } else { text(&summary) });
-    check_space(plan)?;
-    if !as_json {
-        print_findings(&report);
+    let mut planned =
+        Planned { document: document(&summary), text: text(&summary), result: check_space(plan) };
+    if planned.result.is_ok() {
+        planned.text.push_str(&findings(&report));
+        if !pipeline.may_skip_despite(&report.findings) {
+            planned.result = refuse(plan, &report);
+        }
     }
-    if report.findings.iter().any(|one| one.severity == Severity::Error)
-        && pipeline.may_skip_despite(&report.findings)
-    {
-        return Ok(());
-    }
-    refuse(plan, &report)
+    Ok(planned)
 }
 
 /// Returns the error of a plan whose provider or disk has a finding that stops the build.
@@ -123,12 +154,12 @@ fn refuse(plan: &Plan, report: &CheckReport) -> Result<()> {
     Err(Error::new(Stage::Provider(kind), text))
 }
 
-/// Prints the provider's findings.
-fn print_findings(report: &CheckReport) {
+/// Formats the provider's findings.
+fn findings(report: &CheckReport) -> String {
     if report.findings.is_empty() {
-        return;
+        return String::new();
     }
-    super::print("checks\n");
+    let mut text = "checks\n".to_owned();
     for finding in &report.findings {
         let mark = match finding.severity {
             Severity::Ok => "ok",
@@ -136,11 +167,12 @@ fn print_findings(report: &CheckReport) {
             _ => "error",
         };
         let causes: String = finding.causes.iter().map(|cause| format!(": {cause}")).collect();
-        super::print(&format!("  {mark:<8} {}: {}{causes}\n", finding.subject, finding.message));
+        text.push_str(&format!("  {mark:<8} {}: {}{causes}\n", finding.subject, finding.message));
         if let Some(hint) = &finding.hint {
-            super::print(&format!("           hint: {hint}\n"));
+            text.push_str(&format!("           hint: {hint}\n"));
         }
     }
+    text
 }
 
 /// Returns the names of the steps in their order; steps that have no effect in this build are omitted.
@@ -162,7 +194,7 @@ fn steps(plan: &Plan) -> Vec<&'static str> {
 }
 
 /// Returns the plan for programs; members are only ever added.
-fn document(summary: &PlanSummary<'_>) -> String {
+fn document(summary: &PlanSummary<'_>) -> Value {
     let PlanSummary { plan, unread, spec, settings, report, estimate, guest } = summary;
     let settings: BTreeMap<&str, Value> = settings
         .shown()
@@ -187,7 +219,7 @@ fn document(summary: &PlanSummary<'_>) -> String {
             json!({"folder": need.directory, "needed": need.bytes, "free": free_space(&need.directory)})
         })
         .collect();
-    let document = json!({
+    json!({
         "platform": plan.platform,
         "image_name": plan.build.image_name,
         "virtual_size": Some(plan.build.virtual_size).filter(|size| *size > 0),
@@ -204,8 +236,7 @@ fn document(summary: &PlanSummary<'_>) -> String {
         "settings": settings,
         "findings": report.findings,
         "guest": guest,
-    });
-    format!("{document:#}\n")
+    })
 }
 
 fn text(summary: &PlanSummary<'_>) -> String {

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{
     adopt, args,
     build::{self, Resumed},
-    command, images,
+    command, group, images,
 };
 use crate::{
     artifacts,
@@ -30,7 +30,7 @@ use crate::{
     trust::{Scope, is_below},
 };
 
-fn rows() -> Vec<Row> {
+pub(super) fn rows() -> Vec<Row> {
     rows_for(Use::Runs)
 }
 
@@ -97,16 +97,20 @@ pub(super) fn base(settings: &Resolved) -> PathBuf {
 pub(super) fn list(args: &[String], environment: &Environment) -> Result<()> {
     let Some(request) = parse(list_parser(), args, environment)? else { return Ok(()) };
     let Request { base, as_json, key, .. } = request;
-    let runs = runs::list(&base, &key);
+    let (runs, groups) = (runs::list(&base, &key), group::unfinished(&base, &key));
     if as_json {
-        super::print(&format!("{:#}\n", json!({"runs": runs, "folder": base})));
+        let document = json!({"runs": runs, "groups": groups, "folder": base});
+        super::print(&format!("{document:#}\n"));
         return Ok(());
     }
-    if runs.is_empty() {
+    if runs.is_empty() && groups.is_empty() {
         super::print(&format!("no run left anything in {}\n", base.display()));
     }
     for run in &runs {
         super::print(&describe(run));
+    }
+    for group in &groups {
+        super::print(&group::describe(group));
     }
     Ok(())
 }
@@ -143,7 +147,7 @@ fn describe(run: &Run) -> String {
 }
 
 /// Formats a duration in a precision that is useful to people.
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),
@@ -172,7 +176,7 @@ fn state_name(run: &Run) -> String {
 pub(super) fn resume_parser() -> Command {
     Command::new("build-image resume")
         .about("Resumes a build that was killed or kept: what is done is not done again. Flags win over those it was started with; those that decide what is built cannot change.")
-        .arg(Arg::new("RUN").help("name of the run, as build-image runs shows it; not needed when there is only one"))
+        .arg(Arg::new("RUN").help("name of the run, or of a build with several targets, as build-image runs shows it; not needed when there is only one"))
         .arg(Arg::new("ADOPT").long("adopt").value_name("RUN").help("resume a run that is not trusted: shows what it uses, then trusts it"))
 }
 
@@ -183,6 +187,11 @@ pub(super) fn resume(args: &[String], environment: &Environment) -> u8 {
         let flags: Vec<Arg> = core_rows().iter().map(command::flag).collect();
         super::print(&resume_parser().args(flags).render_help().to_string());
         return exit::DONE;
+    }
+    match group::find_resumable(&args, environment) {
+        Ok(Some(found)) => return group::resume(found, environment),
+        Ok(None) => {}
+        Err(error) => return super::report_error(&error, environment),
     }
     match earlier(&args, environment) {
         Ok((resumed, args)) => build::run(args, environment, Some(&resumed)),
@@ -255,21 +264,17 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
     }
     let Some(request) = parse(gc_parser(), args, environment)? else { return Ok(()) };
     let Request { base, shared_locks, yes, adopt, key, .. } = request;
-    let mut first = None;
-    let mut found = false;
-    let mut runs = runs::list(&base, &key);
-    // Adopting a run limits the clean-up to that run.
-    runs.retain(|run| {
-        run.state != State::Running && adopt.as_ref().is_none_or(|adopt| run.id == *adopt)
-    });
-    if let Some(name) = adopt.as_ref().filter(|_| runs.is_empty()) {
+    let (runs, groups) = group::idle(&base, &key, adopt.as_deref());
+    if let Some(name) = adopt.as_ref().filter(|_| runs.is_empty() && groups.is_empty()) {
         return Err(Error::usage(format!("there is no run `{name}` in `{}`", base.display()))
             .hint("build-image runs lists them; one that is at work cannot be adopted"));
     }
     let interrupt = Arc::new(Interrupt::default());
     if yes {
-        interrupt::listen(Arc::clone(&interrupt), || build::leave(None))?;
+        interrupt::listen(Arc::clone(&interrupt), || build::leave(&[]))?;
     }
+    let mut found = !groups.is_empty();
+    let mut first = group::clean_all(&groups, &base, yes, adopt.is_some(), environment);
     for run in runs {
         interrupt.check()?;
         found = true;

@@ -24,7 +24,7 @@ pub(super) fn verb(arg: &str) -> Error {
 
 /// Checks the keys of the configuration file that are not settings of this build. A key close to a setting is a typo
 /// and an error; a key of another provider is accepted, because one file may serve several platforms; any other key
-/// causes a warning. Another provider is loaded only when its name begins the key, or when nothing else explains the
+/// causes a warning, and an error in the entry of a target. Another provider is loaded only when its name begins the key, or when nothing else explains the
 /// key.
 ///
 /// # Errors
@@ -43,7 +43,14 @@ pub(super) fn keys(
             continue;
         }
         let place = format!("{}, line {}", file.path.display(), entry.line);
-        if others.namesake_knows(key) {
+        if file.own.contains(key) {
+            let problem =
+                Problem::new(format!("{place}: provider `{provider}` has no setting `{key}`"));
+            problems.push(match nearest(rows, key) {
+                Some(near) => problem.hint(format!("did you mean `{near}`?")),
+                None => problem.hint("a target has only settings of its provider and of builds"),
+            });
+        } else if others.namesake_knows(key) {
             tracing::info!(key, place, "belongs to another provider");
         } else if let Some(near) = nearest(rows, key) {
             problems.push(

@@ -4,12 +4,14 @@
 //! ```text
 //! boot.rs   kernel and initrd of a pass, the memory it needs     reuse.rs  reuse of installed disks
 //! pass.rs   one guest from start to power-off                    medium.rs an ISO that must not change
+//! shape.rs  what decides the content of the disk
 //! ```
 
 mod boot;
 mod medium;
 mod pass;
 mod reuse;
+mod shape;
 
 use std::path::{Path, PathBuf};
 
@@ -31,6 +33,7 @@ use crate::{
 use medium::Medium;
 use pass::{Failed, Ran, Run};
 pub use reuse::InstallFingerprint;
+pub(crate) use shape::shape;
 
 /// The parameters and services of an installation.
 pub struct InstallContext<'a> {

@@ -3,11 +3,12 @@
 //! it, `after:3` when it is on disk and nothing that it announces has been done yet. `int:3` and `term:3` send the
 //! process SIGINT and SIGTERM there and let it continue; `full:3` fails the third line and all later ones as a full
 //! disk does; `clock:3` moves the clock of tests, the file FAILPOINT_CLOCK, ahead by an hour. A text in place of the
-//! number means the first line that contains it.
+//! number means the first line that contains it. `all:` before the number counts the lines of all journals of the process.
 
 use std::{
     fs::File,
     io::{self, Write as _},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use rustix::process::{Signal, getpid, kill_process};
@@ -19,6 +20,8 @@ const VARIABLE: &str = "BUILD_IMAGE_FAILPOINT";
 pub(super) struct CrashPoint {
     place: String,
     line: u64,
+    /// Whether the lines of all journals of the process count.
+    all: bool,
     /// A text that the line contains, when its number is not known.
     text: String,
     written: u64,
@@ -29,16 +32,18 @@ impl CrashPoint {
     pub(super) fn of_process() -> Self {
         let value = std::env::var(VARIABLE).unwrap_or_default();
         let (place, line) = value.split_once(':').unwrap_or_default();
+        let of_all = line.strip_prefix("all:");
+        let (all, line) = (of_all.is_some(), of_all.unwrap_or(line));
         let (line, text) = match line.parse() {
             Ok(line) => (line, String::new()),
             Err(_) => (0, line.to_owned()),
         };
-        Self { place: place.to_owned(), line, text, written: 0 }
+        Self { place: place.to_owned(), line, all, text, written: 0 }
     }
 
     /// Acts before a line is written; an error replaces the write.
     pub(super) fn before(&mut self, mut file: &File, text: &str) -> io::Result<()> {
-        self.written += 1;
+        self.written = if self.all { next_of_all() } else { self.written + 1 };
         if !self.text.is_empty() && text.contains(&self.text) {
             self.line = self.written;
             self.text.clear();
@@ -72,6 +77,12 @@ impl CrashPoint {
             _ => {}
         }
     }
+}
+
+/// Counts a line of any journal of the process.
+fn next_of_all() -> u64 {
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    WRITTEN.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// Moves the clock of tests: a file with the seconds by which it is ahead (tests/harness/jumping_clock.c).

@@ -9,6 +9,15 @@ use serde_json::Value;
 use super::HostId;
 use crate::publication::PublishedFile;
 
+/// A target of a build with several targets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupTarget {
+    /// Its name.
+    pub name: String,
+    /// Its provider.
+    pub provider: String,
+}
+
 /// An entry of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
@@ -51,6 +60,62 @@ pub enum Entry {
         /// The host of the process.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         host: Option<HostId>,
+        /// The build with several targets of which it is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        group: Option<Box<str>>,
+    },
+    /// The first line of a build with several targets, whose targets are runs with journals.
+    GroupStarted {
+        /// Identifier of the build.
+        group: String,
+        /// Version of this tool.
+        tool: String,
+        /// The command line without secrets, normalised, for a resume.
+        words: Vec<String>,
+        /// Working directory of the command.
+        #[serde(rename = "folder")]
+        working_directory: String,
+        /// Its targets.
+        targets: Vec<GroupTarget>,
+        /// The host of the process.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<HostId>,
+    },
+    /// Another process resumes a build with several targets.
+    GroupResumed {
+        /// Version of this tool.
+        tool: String,
+        /// The host of the process.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<HostId>,
+    },
+    /// A run of a target begins.
+    TargetStarted {
+        /// Name of the target.
+        target: String,
+        /// Identifier of the run.
+        run: String,
+    },
+    /// The run of a target has ended.
+    TargetEnded {
+        /// Name of the target.
+        target: String,
+        /// The exit code that it would have alone.
+        code: u8,
+        /// Its result document.
+        result: Value,
+    },
+    /// Targets share a directory of files.
+    DirectoryShared {
+        /// The directory.
+        artifacts: PathBuf,
+    },
+    /// A disk that targets share is installed.
+    DiskInstalled {
+        /// What decides its content.
+        shape: String,
+        /// The facts of the step, as in the journals of the runs.
+        facts: Value,
     },
     /// The inputs are known, and with them the parameters of the provider's steps.
     InputsKnown {

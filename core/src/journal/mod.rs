@@ -40,7 +40,12 @@ use crate::{
 };
 use line::{Line, Seal};
 pub(crate) use standing::untrusted_error;
-pub use {entry::Entry, host::HostId, key::Key, standing::Standing};
+pub use {
+    entry::{Entry, GroupTarget},
+    host::HostId,
+    key::Key,
+    standing::Standing,
+};
 
 /// Name of the journal in a run's directory.
 pub(crate) const FILE: &str = "journal.jsonl";

@@ -60,7 +60,7 @@ pub(super) fn of(
 /// Checks that the run of a journal has the name of its directory; returns the mismatch.
 fn misplaced(path: &Path, entries: &[Entry]) -> Option<String> {
     let started = entries.iter().find_map(|entry| match entry {
-        Entry::RunStarted { run_id, .. } => Some(run_id),
+        Entry::RunStarted { run_id: id, .. } | Entry::GroupStarted { group: id, .. } => Some(id),
         _ => None,
     })?;
     let name = path.parent().and_then(Path::file_name);
@@ -126,6 +126,7 @@ mod tests {
             build: Box::<Build>::default(),
             artifacts: None,
             host: None,
+            group: None,
         }
     }
 

@@ -65,6 +65,7 @@ fn a_matrix_is_every_combination_without_the_excluded_ones() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the shell is the judge")]
 fn commands_survive_a_shell() {
     let matrix = parse(FILE).unwrap();
     let builds = matrix.builds().unwrap();
@@ -83,6 +84,7 @@ fn commands_survive_a_shell() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the shell is the judge")]
 fn every_format_has_every_build() {
     let matrix = parse(FILE).unwrap();
     let builds = matrix.builds().unwrap();

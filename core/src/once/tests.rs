@@ -77,7 +77,7 @@ fn a_name_goes_from_nothing_to_unfinished_to_done() {
     let once = open();
     match once.before(&base, &asked, &key).unwrap() {
         Before::Done(outcome) => {
-            assert_eq!((&*outcome.image_id, &*outcome.result), ("m-1", "SUCCESS"))
+            assert_eq!((&*outcome.image_id, &*outcome.result), ("m-1", "SUCCESS"));
         }
         found => panic!("{found:?}"),
     }

@@ -15,14 +15,14 @@ use build_image_plugin_api::{
 };
 use serde_json::{Value, json};
 
-use super::{Pipeline, sbom, state::State};
+use super::{Pipeline, sbom, shared::source_key, state::State};
 use crate::{
     error::{Error, Problem, Result, Stage},
     interrupt::Interrupt,
     journal::Entry,
     plan::guest_facts,
     report::{GuestEntry, Outcome},
-    settings::{GuestCheck, keys},
+    settings::{GuestCheck, Resolved, keys},
     source::from_disk,
 };
 
@@ -43,10 +43,19 @@ impl Pipeline<'_> {
         if is_off && core.publication.sbom.is_none() {
             return Ok(None);
         }
-        let (found, packages) = inspect(disk, core.publication.sbom.is_some(), &self.interrupt)?;
+        let wants_packages = core.publication.sbom.is_some();
+        let inspected = match &self.member {
+            Some(member) => {
+                let key = disk_key(disk, self.settings, wants_packages);
+                let make = || inspect(disk, wants_packages, &self.interrupt).map(Arc::new);
+                member.shared.found(&key, make)?
+            }
+            None => Arc::new(inspect(disk, wants_packages, &self.interrupt)?),
+        };
+        let (found, packages) = &*inspected;
         if let Some(format) = core.publication.sbom {
             let name = self.plan.build.image_name.as_str();
-            let written = sbom::text(&found, &packages, format, ("the disk", name));
+            let written = sbom::text(found, packages, format, ("the disk", name));
             self.bill = Some(written.map_err(|error| {
                 error.hint(format!(
                     "leave {} out, or list them in a machine that was started from the image",
@@ -58,9 +67,9 @@ impl Pipeline<'_> {
             return Ok(None);
         }
         if !self.was_reached(State::Converted) {
-            self.plan.build.guest = guest_facts(&Attributes::of(&found));
+            self.plan.build.guest = guest_facts(&Attributes::of(found));
         }
-        Ok(Some(found))
+        Ok(Some(found.clone()))
     }
 
     /// Inspects the disk that the user gave, if there is one and GUEST_CHECK is not `off`.
@@ -172,6 +181,13 @@ impl Pipeline<'_> {
 fn machines<'a>(report: &'a CheckReport, description: &'a Description) -> Option<&'a MachineNeeds> {
     let needs = report.machines.as_ref().or(description.guest.machines.as_ref());
     needs.filter(|needs| **needs != MachineNeeds::default())
+}
+
+/// Returns the key of an inspection: targets with the same key share it.
+fn disk_key(disk: &GuestReader, settings: &Resolved, packages: bool) -> String {
+    let files = disk.sources().map(|(path, stamp)| format!("{} {stamp}\n", path.display()));
+    let size = disk.virtual_size();
+    format!("{}{}{size} {packages}", files.collect::<String>(), source_key(settings))
 }
 
 /// Inspects a disk.

@@ -10,7 +10,7 @@ use build_image_disk::qemu::{Accel, Qemu, Verdict};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Pipeline, inputs::INPUTS, state::State};
+use super::{Pipeline, inputs::INPUTS, shared::Member, state::State};
 use crate::{
     artifacts::{Claim, cannot},
     error::{Error, Result, Stage},
@@ -18,29 +18,97 @@ use crate::{
     plan::Installation,
     report::Outcome,
     source,
+    trust::is_below,
 };
 
+/// Member of the facts of an installation: the path of the disk.
+const DISK: &str = "disk";
+
 impl Pipeline<'_> {
-    /// Installs the disk and returns its path.
+    /// Installs the disk and returns its path. Of the targets of a build that want the same disk, the first one installs
+    /// it.
     ///
     /// # Errors
     /// When the guest fails, an input cannot be read or changes in the meantime, or another build uses the artifacts.
     pub(super) fn install(&self, outcome: &mut Outcome) -> Result<PathBuf> {
+        let (Some(member), Some(installation)) = (&self.member, &self.plan.installation) else {
+            return self.install_alone(outcome);
+        };
+        let key = install::shape(installation, self.plan.build.virtual_size, &member.name)?;
+        let on_wait = || self.note_wait("the disk");
+        let made =
+            member.shared.disk(&key, on_wait, || self.install_for_all(member, &key, outcome))?;
+        let raw = made.value;
+        if !made.is_new {
+            self.share_installed(&raw)?;
+        }
+        Ok(raw)
+    }
+
+    /// Returns the disk that an earlier process of the build installed, or installs it.
+    fn install_for_all(
+        &self,
+        member: &Member,
+        shape: &str,
+        outcome: &mut Outcome,
+    ) -> Result<PathBuf> {
+        let used = self.installed_inputs();
+        let before = member.shared.installed_before(shape).and_then(|facts| {
+            let raw = self.disk_of(facts)?;
+            (*facts == disk_facts(&raw, &used)).then_some(raw)
+        });
+        if let Some((raw, directory)) = before.as_ref().and_then(|raw| Some((raw, raw.parent()?))) {
+            self.hold(Claim::keep(directory, &self.plan.build.run_id)?);
+            self.share_installed(raw)?;
+            return Ok(raw.clone());
+        }
+        let raw = self.install_alone(outcome)?;
+        member.shared.has_installed(shape, disk_facts(&raw, &used))?;
+        Ok(raw)
+    }
+
+    /// Records the disk that another target of the build installed as this target's.
+    fn share_installed(&self, raw: &Path) -> Result<()> {
+        let used = self.installed_inputs();
+        if self.is_installed(raw, &used) {
+            return Ok(());
+        }
+        if self.was_reached(State::Registered) {
+            return Err(another_disk(raw));
+        }
+        self.reporter.note(&format!("  install  done by another target: {}", raw.display()));
+        self.end_silently(State::Installed.step(), disk_facts(raw, &used))
+    }
+
+    /// Returns the disk that an earlier process of the run recorded: another target of the build may have installed it.
+    pub(super) fn recorded_disk(&self) -> Option<PathBuf> {
+        self.disk_of(&self.host.step_done(State::Installed.step())?)
+    }
+
+    /// Returns the disk that facts name, if it exists below the directory of all builds' files.
+    fn disk_of(&self, facts: &Value) -> Option<PathBuf> {
+        let raw = PathBuf::from(facts.get(DISK)?.as_str()?);
+        (is_below(&raw, &self.plan.base) && raw.is_file()).then_some(raw)
+    }
+
+    fn install_alone(&self, outcome: &mut Outcome) -> Result<PathBuf> {
         let (Some(installation), Some(qemu)) = (&self.plan.installation, &self.qemu) else {
             return Err(Error::new(Stage::Bug, "an installation was started without an ISO"));
         };
-        let (raw, directory) = (self.plan.raw_disk(), &self.plan.artifacts);
         let used = self.installed_inputs();
-        if self.is_installed(&raw, &used) {
+        let recorded = self.recorded_disk().filter(|raw| self.is_installed(raw, &used));
+        if let Some((raw, directory)) = recorded.as_ref().and_then(|raw| Some((raw, raw.parent()?)))
+        {
             self.hold(Claim::keep(directory, &self.plan.build.run_id)?);
             self.reporter.note(&format!("  install  done before: {}", raw.display()));
-            return Ok(raw);
+            return Ok(raw.clone());
         }
+        let (raw, directory) = (self.plan.raw_disk(), &self.plan.artifacts);
         if self.was_reached(State::Registered) {
-            let text = format!("`{}` is not the disk that the image was made from", raw.display());
-            return Err(
-                Error::new(Stage::Source, text).hint("leave PROVENANCE_FILE out, or build again")
-            );
+            return Err(another_disk(&raw));
+        }
+        if let Some(member) = &self.member {
+            member.shared.installs_in(directory)?;
         }
         let (installation, _fetched) = &self.with_files(installation)?;
         let inputs = if self.plan.keep { Some(self.inputs(installation)?) } else { None };
@@ -135,6 +203,12 @@ impl Pipeline<'_> {
     }
 }
 
+/// Returns the error of a run whose image was made from another disk.
+fn another_disk(raw: &Path) -> Error {
+    let text = format!("`{}` is not the disk that the image was made from", raw.display());
+    Error::new(Stage::Source, text).hint("leave PROVENANCE_FILE out, or build again")
+}
+
 /// Syncs the disk. qemu does not, and a disk that the journal records as installed must survive a power cut.
 fn sync(raw: &Path) -> Result<()> {
     let synced = File::open(raw).and_then(|disk| disk.sync_all());
@@ -145,7 +219,7 @@ fn sync(raw: &Path) -> Result<()> {
 fn disk_facts(raw: &Path, used: &Value) -> Value {
     let Ok(metadata) = raw.metadata() else { return Value::Null };
     json!({
-        "disk": raw,
+        DISK: raw,
         "inode": metadata.ino(),
         "length": metadata.len(),
         "modified": [metadata.mtime(), metadata.mtime_nsec()],

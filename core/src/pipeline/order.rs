@@ -4,7 +4,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use build_image_disk::qemu::Qemu;
@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::{
     changed::Earlier,
+    shared::Member,
     state::{Entrance, PUBLISH, Row, State, TABLE},
 };
 use crate::{
@@ -60,15 +61,17 @@ pub struct Pipeline<'a> {
     /// The image of the bundle that is published, once it is verified.
     pub(super) verified: Option<Arc<BundleImage>>,
     /// Whether this process has changed a resource or file of the run.
-    acted: bool,
+    pub(super) acted: bool,
     /// Failures after which the image stays.
-    late: Vec<Error>,
+    pub(super) late: Vec<Error>,
     /// Why the target refuses the image, unless the account has it already.
     pub(super) refused: Option<Error>,
     /// The bill of materials, until it is staged.
     pub(super) bill: Option<String>,
     /// The name under which this is built, if it has one.
-    pub(super) once: Option<Once>,
+    pub(super) once: Option<Box<Once>>,
+    /// The target, if the build has several.
+    pub(super) member: Option<Member>,
 }
 
 /// The parameters of a pipeline.
@@ -86,13 +89,15 @@ pub struct PipelineParams<'a> {
     /// The command line without secrets.
     pub words: Vec<String>,
     /// The name under which this is built, locked, if it has one.
-    pub once: Option<Once>,
+    pub once: Option<Box<Once>>,
     /// Signs the journal and the records of downloads.
     pub key: Arc<Key>,
     /// Reports progress.
     pub reporter: Arc<Reporter>,
     /// Cancels the build.
     pub interrupt: Arc<Interrupt>,
+    /// The target, if the build has several.
+    pub member: Option<Member>,
 }
 
 /// Results that steps pass to later steps.
@@ -117,7 +122,7 @@ impl<'a> Pipeline<'a> {
     /// When the journal cannot be written or the provider refuses its settings.
     pub fn new(params: PipelineParams<'a>) -> Result<Self> {
         let PipelineParams { plan, plugin, settings, environment, .. } = params;
-        let PipelineParams { journal, words, once, key, reporter, interrupt, .. } = params;
+        let PipelineParams { journal, words, once, key, reporter, interrupt, member, .. } = params;
         let rows = &plugin.rows();
         let program = settings.core().machine.qemu.as_deref();
         let needs_qemu = plan.installs || settings.core().boot.enabled;
@@ -130,11 +135,11 @@ impl<'a> Pipeline<'a> {
         let document = serde_json::to_value(&own_settings).unwrap_or_default();
         let earlier = Earlier::new(journal.entries().to_vec(), &document).warned(&reporter);
         let secrets = settings.secrets(rows);
-        let host =
-            Arc::new(RunHost::new(journal, Arc::clone(&reporter), Arc::clone(&interrupt), secrets));
+        let host = RunHost::new(journal, Arc::clone(&reporter), Arc::clone(&interrupt), secrets);
+        let host = Arc::new(super::shared::with_shared(host, &plan, settings, member.as_ref()));
         let fresh = earlier.is_empty();
         let entry = if fresh {
-            run_started(&plan, plugin, document, words)
+            run_started(&plan, plugin, document, words, member.as_ref())
         } else {
             Entry::RunResumed {
                 tool: env!("CARGO_PKG_VERSION").to_owned(),
@@ -147,8 +152,7 @@ impl<'a> Pipeline<'a> {
         if let Some(directory) = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir()) {
             host.set_translation(Translation::of(Path::new(directory), &plan.build.run_id)?);
         }
-        let lent: Arc<dyn build_image_plugin_api::Host> = host.clone();
-        let made = plugin.create(lent, &own_settings);
+        let made = plugin.create(host.clone(), &own_settings);
         let steps = made.map_err(|error| {
             if fresh && has_directory {
                 artifacts::remove_run(&plan.run, &plan.base);
@@ -176,6 +180,7 @@ impl<'a> Pipeline<'a> {
             refused: None,
             bill: None,
             once,
+            member,
         })
     }
 
@@ -200,13 +205,15 @@ impl<'a> Pipeline<'a> {
         self.reporter.abandon();
         self.host.drop_images();
         self.interrupt.hold();
-        match built.and_then(|()| self.release()) {
+        let ended = match built.and_then(|()| self.release()) {
             Ok(()) => guarded(|| self.follow(outcome)),
             Err(error) => {
                 self.abandon(&error, outcome);
                 Err(error)
             }
-        }
+        };
+        self.hand_over();
+        ended
     }
 
     /// Runs the steps up to the release.
@@ -333,78 +340,6 @@ impl<'a> Pipeline<'a> {
         outcome.location = Some(directory.to_owned());
     }
 
-    /// Removes everything the build created, or keeps it for `resume`.
-    fn abandon(&self, error: &Error, outcome: &mut Outcome) {
-        outcome.images.clear();
-        outcome.image_id.clear();
-        // A resumed run that was refused before it did anything keeps what it was to continue.
-        let untouched = !self.earlier.is_empty() && !self.acted;
-        let kept = self.plan.keep_on_failure || untouched || !self.begins_undo(outcome);
-        if !kept {
-            self.discard(false, outcome);
-            self.drop_publication(outcome);
-        }
-        self.write_down(|records| records.ended(outcome, false));
-        self.end_journal(error.kind());
-        if kept {
-            self.note_kept();
-        } else {
-            self.tidy(false, outcome);
-        }
-    }
-
-    /// Runs the steps after the release; all of them run, even if one fails.
-    fn follow(&mut self, outcome: &mut Outcome) -> Result<()> {
-        let mut late = std::mem::take(&mut self.late);
-        late.extend(self.finish(outcome).err());
-        late.extend(not_removed_error(outcome));
-        self.interrupt.release();
-        late.extend(self.follow_deprecation(!late.is_empty(), outcome).err());
-        if self.plan.flow().passes(State::Notified) && !self.was_reached(State::Notified) {
-            late.extend(self.notify(outcome).err());
-        }
-        let mut first = late.into_iter().next();
-        self.write_down(|records| records.ended(outcome, true));
-        first = first.or_else(|| self.done_once(outcome).err());
-        self.end_journal(first.as_ref().map_or("success", Error::kind));
-        let Some(error) = first else {
-            self.tidy(true, outcome);
-            return Ok(());
-        };
-        self.note_kept();
-        Err(error)
-    }
-
-    fn end_journal(&self, result: &str) {
-        if let Err(error) = self.host.record(Entry::RunDone { result: result.to_owned() }) {
-            self.reporter.warning(&error.message, error.hint.as_deref());
-        }
-    }
-
-    fn note_kept(&self) {
-        let id = &self.plan.build.run_id;
-        self.reporter.note(&format!("     kept  go on with: build-image resume {id}"));
-    }
-
-    /// Removes files that are no longer needed.
-    fn tidy(&self, built: bool, outcome: &Outcome) {
-        let plan = &self.plan;
-        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(claim) = claim.filter(|_| !plan.keep) {
-            if built {
-                claim.remove(&plan.base);
-            } else {
-                // The serial logs show why it failed; an incomplete disk has no use.
-                let _ = std::fs::remove_file(plan.raw_disk());
-            }
-        }
-        // With REUSE the journal of a build is kept, for estimates; a build that did nothing has no useful times.
-        let remembered = plan.keep && (built || self.acted);
-        if outcome.leftovers.is_empty() && !remembered {
-            artifacts::remove_run(&plan.run, &plan.base);
-        }
-    }
-
     pub(super) fn begin(&self, step: &str, text: &str) -> Result<()> {
         self.reporter.begin(step, text);
         self.begin_silently(step)
@@ -459,7 +394,13 @@ impl<'a> Pipeline<'a> {
 }
 
 /// Returns the first entry of a run's journal.
-fn run_started(plan: &Plan, plugin: &Plugin, settings: Value, words: Vec<String>) -> Entry {
+fn run_started(
+    plan: &Plan,
+    plugin: &Plugin,
+    settings: Value,
+    words: Vec<String>,
+    member: Option<&Member>,
+) -> Entry {
     Entry::RunStarted {
         run_id: plan.build.run_id.clone(),
         tool: env!("CARGO_PKG_VERSION").to_owned(),
@@ -474,15 +415,8 @@ fn run_started(plan: &Plan, plugin: &Plugin, settings: Value, words: Vec<String>
         build: Box::new(plan.build.clone()),
         artifacts: plan.kept_artifacts(),
         host: Some(HostId::of_this()),
+        group: member.map(|member| member.group.as_str().into()),
     }
-}
-
-/// Returns the error of a build whose image exists, with intermediates that could not be removed.
-fn not_removed_error(outcome: &Outcome) -> Option<Error> {
-    let count = outcome.leftovers.len();
-    let things = if count == 1 { "1 resource".to_owned() } else { format!("{count} resources") };
-    let text = format!("the image is there, but {things} without further use could not be removed");
-    (count > 0).then(|| Error::new(Stage::CleanUp, text).hint("build-image resume tries it again"))
 }
 
 /// Runs a part of the build; a panic in it must not prevent the other parts.

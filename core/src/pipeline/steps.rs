@@ -19,6 +19,7 @@ use super::{
     Pipeline,
     inputs::INPUTS,
     order::Work,
+    shared::source_key,
     state::{Flow, State},
 };
 use crate::{
@@ -174,10 +175,24 @@ impl Pipeline<'_> {
             self.verify_bundle(&bundle, outcome)?;
             return Ok(Source::Bundle(bundle));
         }
-        let context = source::SourceContext::new(self.settings, &self.reporter, &self.interrupt);
-        let opened = source::open(&context.with_key(Arc::clone(&self.key)))?;
-        self.downloads = opened.downloads;
-        Ok(opened.source)
+        let open = || {
+            let context =
+                source::SourceContext::new(self.settings, &self.reporter, &self.interrupt);
+            let opened = source::open(&context.with_key(Arc::clone(&self.key)))?;
+            Ok((opened.source, opened.downloads))
+        };
+        if let Some(member) = &self.member {
+            let on_wait = || self.note_wait("the source");
+            return member.shared.source(&source_key(self.settings), on_wait, open);
+        }
+        let (source, downloads) = open()?;
+        self.downloads = downloads;
+        Ok(source)
+    }
+
+    /// Reports that another target prepares something that this one needs too.
+    pub(super) fn note_wait(&self, what: &str) {
+        self.reporter.note(&format!("     wait  for {what}, which another target prepares"));
     }
 
     /// Converts the disk into the required image formats: a package for IMAGE_DIR, an image for the target.
@@ -229,9 +244,14 @@ impl Pipeline<'_> {
         let spec = if published { &self.plan.package } else { &self.plan.spec };
         let used = self.disk_inputs();
         match (&self.publication, published && self.plan.publish.is_some()) {
-            (Some(publication), true) => self.host.write_images_to(publication.dir(), true),
+            (Some(publication), true) => {
+                self.host.write_images_to(publication.dir(), true, true);
+            }
             // An upload reports its own progress; a provider that only publishes waits for the image.
-            _ => self.host.write_images_to(&self.plan.run, !self.plan.upload),
+            _ => {
+                let is_published = self.plan.needs_image_dir();
+                self.host.write_images_to(&self.plan.run, !self.plan.upload, is_published);
+            }
         }
         let request = DiskRequest::new(self.staged_build(), spec.clone()).for_image_dir(published);
         let made = self.steps.create_disk(&request);

@@ -135,7 +135,8 @@ pub(super) fn artifacts_name(
         }
         Source::Unread(unread) => (unread.stem.clone(), None),
     };
-    let directory = Path::new(&stem).join(platform);
+    // Targets of one provider have a directory each.
+    let directory = Path::new(&stem).join(settings.target().unwrap_or(platform));
     Ok(match installer {
         Some(installer) => directory.join(installer.directory(&installers::values(settings))),
         None => directory,

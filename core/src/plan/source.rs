@@ -8,6 +8,7 @@ use build_image_plugin_api::{Architecture, BootMode, document::Located};
 use crate::{bundle::Bundle, signature::FileDigest, source::GivenDisk};
 
 /// The source of an image.
+#[derive(Clone)]
 pub enum Source {
     /// An installer ISO.
     Iso(Box<Iso>),
@@ -70,6 +71,7 @@ impl RemoteObject {
 }
 
 /// An opened installer ISO.
+#[derive(Clone)]
 pub struct Iso {
     /// The file.
     pub path: PathBuf,

@@ -98,6 +98,13 @@ pub(super) fn can_make(spec: &DiskSpec) -> bool {
     archive && images().contains(&spec.bare())
 }
 
+/// Returns whether an image has to be written before it can be read completely.
+pub(super) fn is_written(spec: &DiskSpec) -> bool {
+    spec.archive != Archive::None
+        || spec.format == DiskFormat::Vmdk
+        || (spec.format == DiskFormat::Qcow2 && spec.compression == Compression::Zlib)
+}
+
 impl BaseDisk {
     /// Converts the disk to the requested format. Files that have to be written are written to `dest`, under
     /// `control`.

@@ -10,12 +10,15 @@ use crate::{
     report::{OutputMode, Reporter},
 };
 
-/// Provider whose code runs in this process.
-static NAME: Mutex<String> = Mutex::new(String::new());
+/// Providers whose code runs in this process.
+static NAMES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Records that a provider's code runs in this process from now on.
 pub(super) fn watch(name: &str) {
-    name.clone_into(&mut NAME.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if !names.iter().any(|other| other == name) {
+        names.push(name.to_owned());
+    }
     process_end::watch_end(unexpected);
 }
 
@@ -25,8 +28,11 @@ pub fn expect_end() {
 }
 
 fn unexpected() -> u8 {
-    let name = NAME.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let text = format!("provider `{name}` ended this process in the middle of the build");
+    let names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    let which = if names.len() > 1 { "one of the providers" } else { "provider" };
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let names = names.join(", ");
+    let text = format!("{which} {names} ended this process in the middle of the build");
     let error = Error::new(Stage::Bug, text).hint(
         "this is a bug of the provider; with --isolate it can end its own process only. \
          build-image gc removes what the build created",

@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use build_image_disk::{format::GuestReader, pack::Control};
@@ -20,7 +20,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Redactor,
+    RateLimiter, Redactor, SharedImages,
     disks::{self, BaseDisk, ImageOutput, break_if},
     published::ImageHandle,
 };
@@ -44,6 +44,12 @@ pub struct RunHost {
     translation: OnceLock<Translation>,
     /// Whether the running step may record no resource.
     owns_nothing: AtomicBool,
+    /// Limits the rate of uploads.
+    rate: Option<Arc<RateLimiter>>,
+    /// Images that targets share.
+    images: Option<Arc<SharedImages>>,
+    /// The target, for the log.
+    span: tracing::Span,
 }
 
 /// The disk that is built, and the images of it that were handed out.
@@ -55,6 +61,8 @@ struct Source {
     directory: PathBuf,
     /// Whether the user sees the progress of writing them.
     watched: bool,
+    /// Whether the images are published, so that no other target may have them.
+    published: bool,
     made: Vec<Arc<ImageHandle>>,
 }
 
@@ -78,7 +86,29 @@ impl RunHost {
             disk: Mutex::default(),
             translation: OnceLock::new(),
             owns_nothing: AtomicBool::new(false),
+            rate: None,
+            images: None,
+            span: tracing::Span::current(),
         }
+    }
+
+    /// Also redacts the secrets of other targets: a plugin that serves several logs through the last one.
+    #[must_use]
+    pub(crate) fn redacting(mut self, others: &[Secret]) -> Self {
+        self.redactor = Redactor::of_all(self.secrets.values().flatten().chain(others));
+        self
+    }
+
+    /// Limits the rate at which images are read.
+    #[must_use]
+    pub(crate) fn limited(self, rate: Option<Arc<RateLimiter>>) -> Self {
+        Self { rate, ..self }
+    }
+
+    /// Shares images that have to be written.
+    #[must_use]
+    pub(crate) fn sharing(self, images: Option<Arc<SharedImages>>) -> Self {
+        Self { images, ..self }
     }
 
     /// Runs a step that only looks something up: resources that it reports are refused, so that no undo removes what
@@ -134,9 +164,11 @@ impl RunHost {
         file_stem.clone_into(&mut source.file_stem);
     }
 
-    /// Sets the directory of images that have to be written, and whether their progress is shown.
-    pub(crate) fn write_images_to(&self, directory: &Path, watched: bool) {
+    /// Sets the directory of images that have to be written, whether their progress is shown, and whether they are
+    /// published there.
+    pub(crate) fn write_images_to(&self, directory: &Path, watched: bool, published: bool) {
         let mut source = lock(&self.disk);
+        source.published = published;
         directory.clone_into(&mut source.directory);
         source.watched = watched;
     }
@@ -239,6 +271,7 @@ impl Host for RunHost {
         if record.may_contain_requests() {
             return;
         }
+        let _target = self.span.enter();
         let (target, fields) = (record.target, self.redactor.value(record.fields));
         let text = self.redactor.text(&record.message);
         match record.level {
@@ -331,7 +364,19 @@ impl Host for RunHost {
         let spec = origin.ready.as_ref().map_or(asked, |ready| &ready.spec);
         let file_name = with_suffix(&source.file_stem, spec.file_suffix());
         let dest = source.directory.join(&file_name);
-        let form = origin.form(asked, &dest, &self.control(source.watched))?;
+        let identity = identity(&origin, spec)?;
+        let control = self.control(source.watched);
+        let shared = self.images.as_ref().filter(|_| {
+            let is_written = disks::is_written(spec) && origin.ready.is_none();
+            // A package has a signature of its target, and a file that is published becomes its own.
+            is_written && spec.ovf.is_none() && !source.published
+        });
+        let form = match shared {
+            Some(images) => {
+                images.get(&origin, spec, &identity, |dest| origin.form(asked, dest, &control))?
+            }
+            None => origin.form(asked, &dest, &control)?,
+        };
         let (length, length_limit, deferred_prefix_len) = match &form {
             ImageOutput::View(view) => (Some(view.len()), view.len(), 0),
             ImageOutput::File(file) => {
@@ -346,7 +391,7 @@ impl Host for RunHost {
             .length_limit(length_limit)
             .deferred_prefix_len(deferred_prefix_len)
             .file_name(file_name.clone())
-            .identity(identity(&origin, spec)?);
+            .identity(identity);
         disk.length = length;
         source.made.push(Arc::new(ImageHandle::new(file_name, form)));
         Ok(disk)
@@ -356,7 +401,14 @@ impl Host for RunHost {
         let made = self
             .made(disk)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no disk {disk}")))?;
-        made.read_at(buffer, offset, &|| break_if(self.interrupt.is_set()))
+        let count = made.read_at(buffer, offset, &|| break_if(self.interrupt.is_set()))?;
+        if let Some(rate) = &self.rate {
+            let pause = rate.reserve(count as u64, Instant::now());
+            if !pause.is_zero() && self.interrupt.wait(pause) {
+                return Err(Error::cancelled());
+            }
+        }
+        Ok(count)
     }
 }
 

@@ -20,8 +20,13 @@ impl Redactor {
     /// Creates a redactor for these secrets.
     #[must_use]
     pub fn of(secrets: &BTreeMap<String, Option<Secret>>) -> Self {
-        let values = secrets.values().flatten();
-        let mut values: Vec<Secret> = values
+        Self::of_all(secrets.values().flatten())
+    }
+
+    /// Creates a redactor for secrets of several runs.
+    #[must_use]
+    pub fn of_all<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Self {
+        let mut values: Vec<Secret> = secrets
             .filter(|secret| secret.reveal().len() >= Secret::SHORTEST_REDACTED)
             .cloned()
             .collect();

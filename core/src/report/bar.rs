@@ -8,7 +8,7 @@ use std::{
 use build_image_plugin_api::{Progress, ProgressUnit};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
-use super::plain::plain;
+use super::{group::TargetLine, plain::plain};
 
 /// Longest text of a guest's line that is shown, in characters.
 const LINE: usize = 60;
@@ -52,17 +52,19 @@ impl Step {
     }
 
     /// Draws the bar with the latest progress.
-    pub(super) fn draw(&mut self) {
+    pub(super) fn draw(&mut self, target: Option<&TargetLine>) {
+        let name = match target {
+            Some(target) => format!("{} {}", target.name, self.name),
+            None => self.name.clone(),
+        };
         match self.latest {
             Some(all) => {
-                let name = &self.name;
-                let bar = self.bar.get_or_insert_with(|| new_bar(name, all));
+                let bar = self.bar.get_or_insert_with(|| new_bar(&name, all, target));
                 bar.set_length(all.total.max(all.done));
                 bar.set_position(all.done);
             }
             None => {
-                let name = &self.name;
-                let bar = self.bar.get_or_insert_with(|| new_spinner(name));
+                let bar = self.bar.get_or_insert_with(|| new_spinner(&name, target));
                 bar.set_message(self.doing.clone());
             }
         }
@@ -121,7 +123,7 @@ fn is_roomy() -> bool {
     size.is_ok_and(|size| size.ws_col == 0 || size.ws_col >= ROOMY)
 }
 
-fn new_bar(name: &str, progress: Progress) -> ProgressBar {
+fn new_bar(name: &str, progress: Progress, target: Option<&TargetLine>) -> ProgressBar {
     let template = match (progress.unit == ProgressUnit::Bytes, is_roomy()) {
         (true, true) => "{prefix:>9}  {bar:24} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
         (true, false) => "{prefix:>9}  {wide_bar} {percent}% {eta}",
@@ -130,7 +132,9 @@ fn new_bar(name: &str, progress: Progress) -> ProgressBar {
     };
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(progress.total)
+    let bar = ProgressBar::new(progress.total);
+    let bar = target
+        .map_or_else(|| bar.clone(), |target| target.bars.add(bar.clone()))
         .with_style(style.progress_chars("━╸ "))
         .with_prefix(name.to_owned());
     // Existing bytes count as done, but not towards the rate.
@@ -139,10 +143,14 @@ fn new_bar(name: &str, progress: Progress) -> ProgressBar {
     bar
 }
 
-fn new_spinner(name: &str) -> ProgressBar {
+fn new_spinner(name: &str, target: Option<&TargetLine>) -> ProgressBar {
     let style = ProgressStyle::with_template("{prefix:>9}  {spinner} {elapsed} {wide_msg}");
     let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
-    let bar = ProgressBar::new_spinner().with_style(style).with_prefix(name.to_owned());
+    let bar = ProgressBar::new_spinner();
+    let bar = target
+        .map_or_else(|| bar.clone(), |target| target.bars.add(bar.clone()))
+        .with_style(style)
+        .with_prefix(name.to_owned());
     // A guest may be silent for minutes; the clock must keep moving.
     bar.enable_steady_tick(Duration::from_millis(250));
     bar

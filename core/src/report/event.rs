@@ -43,6 +43,9 @@ pub(super) enum Event<'a> {
 struct Line<'a> {
     /// UTC, RFC 3339.
     time: String,
+    /// The target, if the build has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<&'a str>,
     #[serde(flatten)]
     event: &'a Event<'a>,
 }
@@ -58,8 +61,8 @@ impl<'a> Event<'a> {
     }
 
     /// The line, without its line end.
-    pub(super) fn line(&self) -> String {
-        let line = Line { time: crate::clock::now(), event: self };
+    pub(super) fn line(&self, target: Option<&str>) -> String {
+        let line = Line { time: crate::clock::now(), target, event: self };
         serde_json::to_string(&line).unwrap_or_default()
     }
 }

@@ -17,6 +17,17 @@ pub(super) fn write_lines(text: &str, color: bool) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Writes lines as [`write_lines`], each with a name before it.
+pub(super) fn write_labelled(name: &str, text: &str, color: bool) {
+    let text = labelled(name, &plain(text), color);
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+fn labelled(name: &str, text: &str, color: bool) -> String {
+    let text = if color { colored(text) } else { text.to_owned() };
+    text.split('\n').map(|line| format!("{name}: {line}")).collect::<Vec<_>>().join("\n")
+}
+
 fn colored(text: &str) -> String {
     let color_line = |line: &str| {
         let rest = line.trim_start_matches(' ');
@@ -75,5 +86,8 @@ mod tests {
         assert_eq!(lines[2], "  \u{1b}[36mhint:\u{1b}[0m do y");
         assert_eq!(lines[3], "  - warning: z");
         assert_eq!(plain(&colored), text);
+        let named = labelled("far-away", "error: a\n  hint: b", true);
+        assert_eq!(plain(&named), "far-away: error: a\nfar-away:   hint: b");
+        assert!(named.contains("far-away: \u{1b}[1;31merror:"), "{named:?}");
     }
 }

@@ -2,6 +2,8 @@
 
 mod bar;
 mod event;
+mod group;
+mod group_result;
 mod human;
 mod log_file;
 mod output_mode;
@@ -11,6 +13,8 @@ mod result;
 mod result_file;
 
 pub(crate) use bar::seconds as seconds_text;
+pub use group::{GroupDisplay, TargetLine};
+pub use group_result::{GroupOutcome, has_image};
 pub use human::print_line;
 pub(crate) use log_file::LOGS;
 pub use log_file::{LogFile, LogNames};

@@ -9,10 +9,11 @@ use std::{
 use build_image_plugin_api::Progress;
 
 use super::{
-    Failure, Leftover, Outcome, OutputMode,
+    Failure, GroupOutcome, Leftover, Outcome, OutputMode,
     bar::{Step, seconds},
     event::Event,
-    human::{error_text, write_lines},
+    group::TargetLine,
+    human::{error_text, write_labelled, write_lines},
 };
 use crate::error::Error;
 
@@ -27,6 +28,8 @@ pub struct Reporter {
 }
 
 struct Shared {
+    /// The target whose progress this is, if the build has several.
+    target: Option<TargetLine>,
     mode: OutputMode,
     heartbeat: Duration,
     print: Box<dyn Fn(&str) + Send + Sync>,
@@ -49,10 +52,32 @@ impl Reporter {
         Self::to(mode, HEARTBEAT, Box::new(move |text| write_lines(text, color)))
     }
 
+    /// Creates the reporter of a target: its lines begin with its name, and its bar is one of several.
+    #[must_use]
+    pub fn of_target(mode: OutputMode, target: TargetLine) -> Self {
+        let color = mode == OutputMode::Terminal { color: true };
+        let print: Box<dyn Fn(&str) + Send + Sync> = match mode {
+            OutputMode::Json => Box::new(|text| write_lines(text, false)),
+            _ => {
+                let name = target.name.clone();
+                Box::new(move |text| write_labelled(&name, text, color))
+            }
+        };
+        Self::with_target(mode, HEARTBEAT, print, Some(target))
+    }
+
     fn to(mode: OutputMode, heartbeat: Duration, print: Box<dyn Fn(&str) + Send + Sync>) -> Self {
-        let state = State { step: None, last: Instant::now(), over: false };
-        let shared =
-            Shared { mode, heartbeat, print, state: Mutex::new(state), over: Condvar::new() };
+        Self::with_target(mode, heartbeat, print, None)
+    }
+
+    fn with_target(
+        mode: OutputMode,
+        heartbeat: Duration,
+        print: Box<dyn Fn(&str) + Send + Sync>,
+        target: Option<TargetLine>,
+    ) -> Self {
+        let state = Mutex::new(State { step: None, last: Instant::now(), over: false });
+        let shared = Shared { target, mode, heartbeat, print, state, over: Condvar::new() };
         Self { shared: Arc::new(shared), heart: Mutex::default() }
     }
 
@@ -142,10 +167,26 @@ impl Reporter {
         let mut state = self.shared.lock();
         if self.shared.mode == OutputMode::Json {
             self.shared.always(&mut state, &event, "");
-        } else if let Some(log) = outcome.log_file.as_ref().filter(|_| outcome.error.is_some()) {
+            return;
+        }
+        // The log of several targets is named once, for all of them.
+        let log = outcome.log_file.as_ref().filter(|_| self.shared.target.is_none());
+        if outcome.error.is_none() {
+            self.shared.report(&mut state, &event, || closing(outcome, log));
+        } else if let Some(log) = log {
             self.shared.always(&mut state, &event, &format!("  log: {log}"));
-        } else if outcome.error.is_none() {
-            self.shared.report(&mut state, &event, || closing(outcome));
+        }
+    }
+
+    /// Reports the result of a build with several targets.
+    pub fn group_finished(&self, outcome: &GroupOutcome) {
+        let (result, exit_code) = (outcome.result.as_str(), outcome.exit_code);
+        let event = Event::Finished { result, exit_code, image_ids: &outcome.image_ids() };
+        let mut state = self.shared.lock();
+        if self.shared.mode == OutputMode::Json {
+            self.shared.always(&mut state, &event, "");
+        } else if let Some(log) = &outcome.log_file {
+            self.shared.report(&mut state, &event, || format!("  log: {log}"));
         }
     }
 
@@ -166,7 +207,7 @@ impl Reporter {
         let Some(step) = &mut state.step else { return };
         update(step);
         if matches!(self.shared.mode, OutputMode::Terminal { .. }) {
-            step.draw();
+            step.draw(self.shared.target.as_ref());
         }
     }
 
@@ -210,11 +251,15 @@ impl Shared {
     fn always(&self, state: &mut State, event: &Event<'_>, lines: &str) {
         state.last = Instant::now();
         if self.mode == OutputMode::Json {
-            return (self.print)(&event.line());
+            return (self.print)(
+                &event.line(self.target.as_ref().map(|target| target.name.as_str())),
+            );
         }
-        match state.step.as_ref().and_then(Step::bar) {
-            Some(bar) => bar.suspend(|| (self.print)(lines)),
-            None => (self.print)(lines),
+        match (&self.target, state.step.as_ref().and_then(Step::bar)) {
+            // Bars of other targets may be visible.
+            (Some(target), _) => target.bars.suspend(|| (self.print)(lines)),
+            (None, Some(bar)) => bar.suspend(|| (self.print)(lines)),
+            (None, None) => (self.print)(lines),
         }
     }
 
@@ -251,14 +296,14 @@ fn clear(state: &mut State) {
 }
 
 /// The summary of a successful build, besides the images themselves.
-fn closing(outcome: &Outcome) -> String {
+fn closing(outcome: &Outcome, log: Option<&String>) -> String {
     use indicatif::HumanBytes;
     let took = Duration::from_secs_f64(outcome.durations.values().sum::<f64>().max(0.0));
     let sent = match (outcome.bytes_sent, &outcome.location) {
         (0, _) | (_, Some(_)) => String::new(),
         (sent, None) => format!(", {} sent", HumanBytes(sent)),
     };
-    let log = outcome.log_file.as_ref().map(|log| format!(", log {log}")).unwrap_or_default();
+    let log = log.map(|log| format!(", log {log}")).unwrap_or_default();
     let size = HumanBytes(outcome.virtual_size);
     format!("{:>9}  {size} disk{sent}, {}{log}", "done", seconds(took))
 }

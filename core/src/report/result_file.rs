@@ -69,12 +69,20 @@ impl ResultFile {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, outcome: &Outcome) -> Result<()> {
+        self.write_text(&outcome.text())
+    }
+
+    /// Writes the text of a document, complete or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_text(&self, text: &str) -> Result<()> {
         let cannot_write = |error: io::Error| self.write_error(Stage::Result, &error);
         let directory = self.path.parent().filter(|directory| !directory.as_os_str().is_empty());
         let directory = directory.unwrap_or_else(|| Path::new("."));
         fs::create_dir_all(directory).map_err(cannot_write)?;
         let mut file = AtomicFile::with_mode(&self.path, 0o644).map_err(cannot_write)?;
-        writeln!(file, "{}", outcome.text()).and_then(|()| file.commit()).map_err(cannot_write)
+        writeln!(file, "{text}").and_then(|()| file.commit()).map_err(cannot_write)
     }
 
     fn write_error(&self, stage: Stage, error: &io::Error) -> Error {

@@ -2,7 +2,7 @@
 //! stays `15.10`), and every key keeps its line for messages.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
 };
@@ -10,6 +10,7 @@ use std::{
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::Value;
 
+use super::targets::TargetList;
 use crate::error::{Error, Result, Stage};
 
 /// The content of a configuration file.
@@ -19,6 +20,10 @@ pub struct FileLayer {
     pub path: PathBuf,
     /// Its keys, upper-case, in the file's order.
     pub entries: Vec<(String, Entry)>,
+    /// Its list of targets, if it has one.
+    pub targets: Option<TargetList>,
+    /// Keys that the entry of the chosen target sets.
+    pub own: BTreeSet<String>,
 }
 
 /// Names only: values may be secrets.
@@ -61,8 +66,9 @@ impl FileLayer {
     /// As [`FileLayer::read`].
     pub fn parse(path: &Path, text: &str) -> Result<Self> {
         let mut reader = Reader::new(path, text);
-        let entries = reader.document()?;
-        Ok(Self { path: path.to_owned(), entries })
+        let mut entries = reader.document()?;
+        let targets = TargetList::take(path, &mut entries, &reader.lines)?;
+        Ok(Self { path: path.to_owned(), entries, targets, own: BTreeSet::new() })
     }
 
     /// Returns the entry of a key.
@@ -190,7 +196,7 @@ impl<'a> Reader<'a> {
                     &format!("`{key}` is given twice, first in line {first}"),
                 ));
             }
-            let value = self.next_value()?;
+            let value = self.member(&key, line, Self::next_value)?;
             entries.push((key, Entry { line, value }));
         }
     }

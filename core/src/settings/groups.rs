@@ -114,6 +114,12 @@ groups! {
         once: Option<String> = ONCE,
         /// What becomes of a failed build.
         on_failure: OnFailure = ON_FAILURE,
+        /// Whether a target that fails stops the others.
+        fail_fast: bool = FAIL_FAST,
+        /// Whether the others continue, as without either setting.
+        keep_going: bool = KEEP_GOING,
+        /// Bytes per second that all uploads send at most.
+        upload_rate: Option<u64> = UPLOAD_RATE,
         /// Whether the disk is inspected, and what an error leads to.
         guest_check: GuestCheck = GUEST_CHECK,
         /// What a build does whose image the account has already.

@@ -9,7 +9,7 @@
 //! define.rs  the macros of both                               typed.rs    values into fields
 //! file.rs, env.rs, resolve.rs  layers and their values        parse.rs    texts into values
 //! unused.rs  values without effect                            advice.rs   hints for wrong values
-//! boot.rs    words of the settings of boot tests
+//! boot.rs    words of the settings of boot tests             targets.rs the list of targets in the file
 //! ```
 
 mod advice;
@@ -26,6 +26,7 @@ mod resolve;
 mod row;
 mod rows;
 mod schema;
+mod targets;
 mod typed;
 mod unused;
 
@@ -45,4 +46,5 @@ pub use row::{AppliesTo, CommandLine, OnResume, Row, Use, Written};
 pub(crate) use rows::core_row;
 pub use rows::{core_rows, rows_for, rows_of};
 pub use schema::*;
+pub use targets::{ChosenTarget, TargetList};
 pub(crate) use unused::unused;

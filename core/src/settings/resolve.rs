@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::OnceLock};
 
 use build_image_plugin_api::{Secret, Settings};
 use serde_json::Value as Json;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     advice::advice,
@@ -16,6 +17,8 @@ use super::{
     key::Key,
     parse::{parse_at, parse_value},
     row::Row,
+    schema::keys,
+    targets::ChosenTarget,
 };
 use crate::{
     error::{Error, Problem, Result, Stage},
@@ -75,6 +78,8 @@ pub struct Layers {
     /// Base of relative paths: the working directory of the command that started the run. `None` = that of this
     /// process.
     pub base: Option<PathBuf>,
+    /// The target that was chosen from several, or from the list of the configuration file.
+    pub target: Option<ChosenTarget>,
 }
 
 /// Names only: values may be secrets.
@@ -96,6 +101,7 @@ pub struct Resolved {
     home: Option<String>,
     base: Option<PathBuf>,
     builder: Builder,
+    target: Option<String>,
     secrets: BTreeMap<String, Secret>,
     /// The core's own, read when they are first needed.
     core: OnceLock<CoreSettings>,
@@ -110,7 +116,8 @@ impl Layers {
         let home = self.home().map(str::to_owned);
         let builder = Builder::of(&self.environment);
         let base = self.base.clone();
-        let mut resolved = Resolved { home, base, builder, ..Resolved::default() };
+        let target = self.target.as_ref().map(|target| target.name.clone());
+        let mut resolved = Resolved { home, base, builder, target, ..Resolved::default() };
         let mut problems = Vec::new();
         for row in rows {
             match self.value(row) {
@@ -165,6 +172,10 @@ impl Layers {
 
     fn explicit(&self, row: &Row) -> Result<Option<Value>, Problem> {
         let (key, roots) = (row.key(), self.roots());
+        if let Some(target) = self.target.as_ref().filter(|_| keys::PLATFORM == *row) {
+            let json = Json::String(target.provider.clone());
+            return Ok(Some(Value { json, origin: target.origin.clone() }));
+        }
         if let Some(text) = self.command_line.get(key) {
             let value = with_origin(row, parse_at(&row.setting, text, roots), Origin::CommandLine)?;
             if value.is_some() {
@@ -266,6 +277,27 @@ impl Resolved {
             let text = format!("cannot make `{}` an absolute path", path.display());
             Error::new(Stage::Settings, text).caused_by(&error)
         })
+    }
+
+    /// Returns the name of the target, if one was chosen from several.
+    #[must_use]
+    pub fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
+
+    /// Returns a text that differs if any of these rows has another value.
+    #[must_use]
+    pub(crate) fn fingerprint<'a>(&self, rows: impl Iterator<Item = &'a Row>) -> String {
+        let mut hash = Sha256::new();
+        for row in rows {
+            let Some(value) = self.of(row) else { continue };
+            let secret = self.secrets.get(row.key()).map(Secret::reveal).unwrap_or_default();
+            for text in [row.key(), &value.json.to_string(), secret] {
+                hash.update((text.len() as u64).to_le_bytes());
+                hash.update(text);
+            }
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Returns the user and the machine of the build.

@@ -86,7 +86,7 @@ choice! {
 }
 
 settings![
-    PLATFORM(BUILD, Text, "the provider: where the image goes")
+    PLATFORM(BUILD, Text, "the provider: where the image goes; several, separated by commas, make one build with several targets")
         .flag('p')
         .pattern("[a-z][a-z0-9_]*")
         .used_by(&[Use::Images, Use::Selection, Use::Help]),
@@ -118,6 +118,13 @@ settings![
         .prefixed_only()
         .choices(OnFailure::WORDS)
         .default_value("undo"),
+    FAIL_FAST(BUILD, Switch, "of a build with several targets: when one fails, stop and undo those that are not done")
+        .prefixed_only(),
+    KEEP_GOING(BUILD, Switch, "of a build with several targets: when one fails, finish the others, which is the default")
+        .prefixed_only(),
+    UPLOAD_RATE(BUILD, Size, "bytes per second that all uploads of a build send together at most")
+        .prefixed_only()
+        .example("20MiB"),
     IF_SAME(
         BUILD,
         Text,

@@ -107,7 +107,7 @@ impl Session {
         }
         build::check_missing(&plugin, &settings)?;
         let interrupt = Arc::new(Interrupt::default());
-        interrupt::listen(Arc::clone(&interrupt), || build::leave(None))?;
+        interrupt::listen(Arc::clone(&interrupt), || build::leave(&[]))?;
         let environment = environment.clone();
         Ok(Some((Self { plugin, settings, environment, reporter, interrupt }, matches)))
     }

@@ -169,6 +169,7 @@ impl Runner {
 
     /// Starts a build in its own process group: signals of the terminal reach it through this process only. `None` when
     /// builds are to end.
+    #[expect(clippy::disallowed_methods, reason = "it is this program, with its whole environment")]
     fn start(&self, at: usize, args: &[String]) -> Option<std::io::Result<Child>> {
         let mut at_work = lock(&self.at_work);
         // Under the lock: a process that is started later than the signal would not receive it.

@@ -1,0 +1,116 @@
+//! Ends a build: undoes or keeps a failed one, finishes a released one, and removes files that are not needed any more.
+
+use std::sync::PoisonError;
+
+use super::{Pipeline, state::State};
+use crate::{
+    artifacts::{self, Claim},
+    error::{Error, Result, Stage},
+    journal::Entry,
+    report::Outcome,
+};
+
+impl Pipeline<'_> {
+    /// Removes everything the build created, or keeps it for `resume`.
+    pub(super) fn abandon(&self, error: &Error, outcome: &mut Outcome) {
+        outcome.images.clear();
+        outcome.image_id.clear();
+        // A resumed run that was refused before it did anything keeps what it was to continue.
+        let untouched = !self.earlier.is_empty() && !self.acted;
+        let kept = self.plan.keep_on_failure || untouched || !self.begins_undo(outcome);
+        if !kept {
+            self.discard(false, outcome);
+            self.drop_publication(outcome);
+        }
+        self.write_down(|records| records.ended(outcome, false));
+        self.end_journal(error.kind());
+        if kept {
+            self.note_kept();
+        } else {
+            self.tidy(false, outcome);
+        }
+    }
+
+    /// Runs the steps after the release; all of them run, even if one fails.
+    pub(super) fn follow(&mut self, outcome: &mut Outcome) -> Result<()> {
+        let mut late = std::mem::take(&mut self.late);
+        late.extend(self.finish(outcome).err());
+        late.extend(not_removed_error(outcome));
+        self.interrupt.release();
+        late.extend(self.follow_deprecation(!late.is_empty(), outcome).err());
+        if self.plan.flow().passes(State::Notified) && !self.was_reached(State::Notified) {
+            late.extend(self.notify(outcome).err());
+        }
+        if late.is_empty()
+            && let Some(member) = &self.member
+        {
+            // Before the run is removed: afterwards only this shows that the target is done.
+            late.extend(member.shared.done(&member.name, outcome).err());
+        }
+        if late.is_empty() {
+            late.extend(self.done_once(outcome).err());
+        }
+        let first = late.into_iter().next();
+        self.write_down(|records| records.ended(outcome, true));
+        self.end_journal(first.as_ref().map_or("success", Error::kind));
+        let Some(error) = first else {
+            self.tidy(true, outcome);
+            return Ok(());
+        };
+        self.note_kept();
+        Err(error)
+    }
+
+    fn end_journal(&self, result: &str) {
+        if let Err(error) = self.host.record(Entry::RunDone { result: result.to_owned() }) {
+            self.reporter.warning(&error.message, error.hint.as_deref());
+        }
+    }
+
+    fn note_kept(&self) {
+        let id = &self.plan.build.run_id;
+        self.reporter.note(&format!("     kept  go on with: build-image resume {id}"));
+    }
+
+    fn take_claim(&self) -> Option<Claim> {
+        self.claim.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Hands the directory with the installed disk over to the other targets of the build, which may still read it.
+    pub(super) fn hand_over(&self) {
+        let Some(member) = &self.member else { return };
+        let Some(claim) = self.take_claim() else { return };
+        let raw = self.recorded_disk().unwrap_or_else(|| self.plan.raw_disk());
+        member.shared.take_over(claim, &raw, &self.plan.base, self.plan.keep);
+    }
+
+    /// Removes files that are no longer needed.
+    fn tidy(&self, built: bool, outcome: &Outcome) {
+        let plan = &self.plan;
+        let raw = self.recorded_disk().unwrap_or_else(|| plan.raw_disk());
+        // Other targets may still read the disk of this one.
+        let is_alone = self.member.is_none();
+        let claim = is_alone.then(|| self.take_claim()).flatten();
+        if let Some(claim) = claim.filter(|_| !plan.keep) {
+            if built {
+                claim.remove(&plan.base);
+            } else {
+                // The serial logs show why it failed; an incomplete disk has no use.
+                let _ = std::fs::remove_file(raw);
+            }
+        }
+        // With REUSE the journal of a build is kept, for estimates; a build that did nothing has no useful times.
+        let remembered = plan.keep && (built || self.acted);
+        if outcome.leftovers.is_empty() && !remembered {
+            artifacts::remove_run(&plan.run, &plan.base);
+        }
+    }
+}
+
+/// Returns the error of a build whose image exists, with intermediates that could not be removed.
+fn not_removed_error(outcome: &Outcome) -> Option<Error> {
+    let count = outcome.leftovers.len();
+    let things = if count == 1 { "1 resource".to_owned() } else { format!("{count} resources") };
+    let text = format!("the image is there, but {things} without further use could not be removed");
+    (count > 0).then(|| Error::new(Stage::CleanUp, text).hint("build-image resume tries it again"))
+}
