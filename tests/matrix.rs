@@ -34,7 +34,7 @@ exclude:
 ";
 
 /// Builds of [`FILE`].
-const BUILDS: u64 = 5;
+const BUILDS: usize = 5;
 
 fn bench() -> Bench {
     let bench = Bench::new();
@@ -60,7 +60,7 @@ fn the_commands_of_a_matrix_are_independent_builds() {
     let sandbox = &bench.sandbox;
     let run = sandbox.run(&["matrix", "-c", "m.yml", "--format", "commands"]);
     run.succeeded();
-    assert_eq!(run.stdout.lines().count() as u64, BUILDS);
+    assert_eq!(run.stdout.lines().count(), BUILDS);
     let program = env!("CARGO_BIN_EXE_build-image");
     for line in run.stdout.lines().take(2) {
         let plain = sandbox.command(&[]);
@@ -117,13 +117,13 @@ fn a_matrix_runs_here_and_does_only_what_is_missing() {
     let bench = bench();
     let sandbox = &bench.sandbox;
     let ran = document(&bench, &["--jobs", "3"]);
-    assert_eq!(states(&ran), ["done"; BUILDS as usize]);
+    assert_eq!(states(&ran), ["done"; BUILDS]);
     assert!(ran["builds"].as_array().unwrap().iter().all(|build| build["exit_code"] == 0), "{ran}");
-    cloud_has(sandbox, 0, BUILDS, "first");
+    cloud_has(sandbox, 0, BUILDS as u64, "first");
     let before = requests(&bench);
     let again = sandbox.run(&["matrix", "-c", "m.yml", "--jobs", "2"]);
     again.succeeded();
-    assert_eq!(again.stdout.lines().filter(|line| line.contains(" done ")).count() as u64, BUILDS);
+    assert_eq!(again.stdout.lines().filter(|line| line.contains(" done ")).count(), BUILDS);
     assert_eq!(requests(&bench), before);
 }
 
@@ -143,7 +143,7 @@ fn a_part_that_fails_does_not_touch_the_others_and_is_repeated() {
         .succeeded();
     assert_eq!(requests(&bench), before);
     sandbox.run(&["matrix", "-c", "m.yml", "--jobs", "2"]).succeeded();
-    cloud_has(sandbox, 0, BUILDS, "all");
+    cloud_has(sandbox, 0, BUILDS as u64, "all");
     std::fs::remove_dir_all(sandbox.path().join("artifacts/once")).unwrap();
     std::fs::remove_file(sandbox.path().join("web.raw")).unwrap();
     std::fs::remove_file(sandbox.path().join("db.raw")).unwrap();
@@ -161,9 +161,9 @@ fn killed_builds_of_a_matrix_are_finished_by_the_next_run() {
     command.env("BUILD_IMAGE_FAILPOINT", "after:resource_created");
     let run = Run::of(&command.output().unwrap(), None);
     assert_ne!(run.code, 0);
-    assert_eq!(states(&document(&bench, &[])), ["unfinished"; BUILDS as usize]);
+    assert_eq!(states(&document(&bench, &[])), ["unfinished"; BUILDS]);
     sandbox.run(&matrix).succeeded();
-    cloud_has(sandbox, 0, BUILDS, "after the kill");
+    cloud_has(sandbox, 0, BUILDS as u64, "after the kill");
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn an_interrupted_matrix_ends_every_build_and_leaves_nothing() {
     sandbox.emulator.as_ref().unwrap().set_faults("[]").unwrap();
     cloud_has(sandbox, 0, 0, "interrupted");
     assert_eq!(count(sandbox, "images"), 0);
-    assert_eq!(states(&document(&bench, &[])), ["waiting"; BUILDS as usize]);
+    assert_eq!(states(&document(&bench, &[])), ["waiting"; BUILDS]);
 }
 
 #[test]

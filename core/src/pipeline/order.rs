@@ -141,12 +141,7 @@ impl<'a> Pipeline<'a> {
         let entry = if fresh {
             run_started(&plan, plugin, document, words, member.as_ref())
         } else {
-            Entry::RunResumed {
-                tool: env!("CARGO_PKG_VERSION").to_owned(),
-                sha256: plugin.sha256.clone(),
-                settings: document,
-                host: Some(HostId::of_this()),
-            }
+            run_resumed(plugin, document)
         };
         host.record(entry)?;
         if let Some(directory) = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir()) {
@@ -390,6 +385,16 @@ impl<'a> Pipeline<'a> {
     /// Records a failure after which the image stays.
     pub(super) fn fails_late(&mut self, error: Error) {
         self.late.push(error);
+    }
+}
+
+/// Returns the entry of a process that resumes a run.
+fn run_resumed(plugin: &Plugin, settings: Value) -> Entry {
+    Entry::RunResumed {
+        tool: env!("CARGO_PKG_VERSION").to_owned(),
+        sha256: plugin.sha256.clone(),
+        settings,
+        host: Some(HostId::of_this()),
     }
 }
 
