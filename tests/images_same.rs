@@ -288,8 +288,9 @@ fn changes(log: &Path) -> Vec<String> {
     let text = fs::read_to_string(log).unwrap_or_default();
     let operation = |line: &str| {
         let line: Value = serde_json::from_str(line).unwrap();
-        let is_dry = line["code"] == "DryRunOperation";
-        (!is_dry).then(|| line["operation"].as_str().unwrap_or_default().to_owned())
+        // Dry runs, and the import of a check, are answered with an error.
+        let is_done = line["status"].as_u64().is_some_and(|status| status < 400);
+        is_done.then(|| line["operation"].as_str().unwrap_or_default().to_owned())
     };
     let reads =
         |name: &String| ["Describe", "Get", "List", "Head"].iter().any(|at| name.starts_with(at));
