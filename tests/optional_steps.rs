@@ -51,8 +51,7 @@ fn a_provider_with_optional_steps_keeps_the_contract_in_both_transports() {
         assert!(with_verdict(&report, "fail").is_empty(), "{report:#}");
         assert_eq!(with_verdict(&report, "skip"), ["stub"], "{report:#}");
         assert_eq!(row(&report, "inventory")["detail"], "2 items");
-        let untried =
-            "only for an unknown image: manage.share, manage.unshare, manage.publish, manage.copy";
+        let untried = "only for an unknown image: manage.share, manage.unshare, manage.publish, manage.copy, manage.modify";
         assert_eq!(row(&report, "manage")["detail"], untried);
     }
 }
