@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result, Stage},
     exit,
     groups::{self, Group},
-    journal::{Entry, HostId, Journal, Key},
+    journal::{self, Entry, HostId, Journal, Key},
     runs::{self, Run, State},
     settings::{ChosenTarget, Environment, Layers},
 };
@@ -225,6 +225,11 @@ fn earlier_run(base: &Path, record: &groups::Target, key: &Key) -> Result<Option
     let Some(id) = &record.run else { return Ok(None) };
     let directory = base.join("runs").join(id);
     if !directory.exists() {
+        return Ok(None);
+    }
+    if !directory.join(journal::FILE).exists() {
+        // Its process was killed before the journal was created, or after it was removed.
+        artifacts::remove_run(&directory, base);
         return Ok(None);
     }
     let run = runs::read(&directory, key)?;
