@@ -106,6 +106,16 @@ fn a_name_stands_for_one_build() {
 }
 
 #[test]
+fn a_name_is_refused_for_several_targets() {
+    let bench = Bench::new();
+    let words = ["--once", "n", "--disk", "web.raw", "-p", "alibaba,qcow2", "-c", "config.yml"];
+    let run = bench.sandbox.run(&words);
+    run.failed(2, &["ONCE names one build with one target", "build-image matrix"]);
+    assert_eq!(requests(&bench), 0);
+    assert!(!bench.sandbox.path().join("artifacts").exists());
+}
+
+#[test]
 fn a_killed_build_with_a_name_can_be_resumed_by_hand_and_then_counts_as_done() {
     let bench = Bench::new();
     let sandbox = &bench.sandbox;

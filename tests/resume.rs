@@ -154,7 +154,7 @@ fn a_failed_build_can_be_kept_and_resumed() {
     emulator.set_faults(refuse).unwrap();
     let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba", "--on-failure", "keep"];
     let run = bench.sandbox.run(&args);
-    run.failed(6, &["QuotaExceed.Image", "go on with: build-image resume"]);
+    run.failed(6, &["QuotaExceed.Image", "continue it with: build-image resume"]);
     assert_eq!(bench.status("objects"), 1, "the upload was kept");
     let sent = bench.stored_bytes();
     emulator.set_faults("[]").unwrap();

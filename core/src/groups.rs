@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Directory of these journals, below the directory of all builds' files.
-pub const FOLDER: &str = "groups";
+pub const DIRECTORY: &str = "groups";
 
 /// A build with several targets.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -112,13 +112,13 @@ impl Group {
 /// Returns the directory of a build's journal.
 #[must_use]
 pub fn directory(base: &Path, id: &str) -> PathBuf {
-    base.join(FOLDER).join(id)
+    base.join(DIRECTORY).join(id)
 }
 
 /// Returns all builds below the directory of all builds' files, oldest first.
 #[must_use]
 pub fn list(base: &Path, key: &Key) -> Vec<Group> {
-    let entries = fs::read_dir(base.join(FOLDER)).into_iter().flatten().flatten();
+    let entries = fs::read_dir(base.join(DIRECTORY)).into_iter().flatten().flatten();
     // A link is skipped: its target must not be removed under the name of the link.
     let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let mut groups: Vec<Group> =

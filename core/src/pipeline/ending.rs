@@ -69,7 +69,7 @@ impl Pipeline<'_> {
 
     fn note_kept(&self) {
         let id = &self.plan.build.run_id;
-        self.reporter.note(&format!("     kept  go on with: build-image resume {id}"));
+        self.reporter.note(&format!("     kept  continue it with: build-image resume {id}"));
     }
 
     fn take_claim(&self) -> Option<Claim> {

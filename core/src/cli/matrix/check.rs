@@ -6,9 +6,8 @@ use super::{Checked, Layers, Matrix, MatrixBuild};
 use crate::{
     cli::{build, unknown},
     error::{Problem, Result},
-    journal,
     matrix::Given,
-    once,
+    once::Progress,
     plugins::{Loader, Plugin},
     settings::{FileLayer, Key, Resolved, Row, Use, core_rows, keys, rows_for},
 };
@@ -43,9 +42,10 @@ pub(super) fn all(
         if let Some(resolved) = checker.build(&build)? {
             let place = resolved.core().publication.artifacts();
             let base = resolved.absolute(place)?;
-            let key = journal::Key::existing(&resolved, &layers.environment)?;
-            let progress = once::progress(&base, &build.id, &key);
-            checked.push(Checked { build, base, progress });
+            let progress = Progress::Waiting;
+            let mut one = Checked { build, base, settings: resolved, progress };
+            one.look(&layers.environment)?;
+            checked.push(one);
         }
     }
     let mut problems = checker.problems;

@@ -19,11 +19,10 @@ use crate::{
     error::{Error, Result, Stage},
     exit,
     interrupt::{self, Interrupt},
-    journal::Key,
-    once::{self, Progress},
+    once::Progress,
     plugins::expect_end,
     report::{harmless, print_line},
-    settings::{keys, rows_of},
+    settings::keys,
 };
 
 /// How long a thread waits for a signal at a time.
@@ -78,10 +77,8 @@ pub(super) fn run(
         }
     });
     let codes = runner.codes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let key =
-        Key::existing(&layers.resolve(&rows_of(&[keys::JOURNAL_KEY_FILE]))?, &layers.environment)?;
     for one in &mut checked {
-        one.progress = once::progress(&one.base, &one.build.id, &key);
+        one.look(&layers.environment)?;
     }
     show(matrix, &checked, &codes, as_json);
     Ok(if runner.interrupt.is_set() { exit::INTERRUPTED } else { exit_code(&codes) })

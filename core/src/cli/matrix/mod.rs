@@ -17,9 +17,10 @@ use super::command;
 use crate::{
     error::{Error, Problem, Result},
     exit,
+    journal::Key,
     matrix::{self, Matrix, MatrixBuild},
-    once::Progress,
-    settings::{Environment, Layers, Row, Use, keys, rows_for, rows_of},
+    once::{self, Progress},
+    settings::{Environment, Layers, Resolved, Row, Use, keys, rows_for, rows_of},
 };
 
 /// Version of the document.
@@ -77,6 +78,7 @@ struct Checked {
     build: MatrixBuild,
     /// Its ARTIFACTS_DIR, absolute.
     base: PathBuf,
+    settings: Resolved,
     progress: Progress,
 }
 
@@ -152,6 +154,13 @@ fn line(one: &Checked) -> String {
 }
 
 impl Checked {
+    /// Looks how far the build is, with the key that its processes sign with.
+    fn look(&mut self, environment: &Environment) -> Result<()> {
+        let key = Key::existing(&self.settings, environment)?;
+        self.progress = once::progress(&self.base, &self.build.id, &key);
+        Ok(())
+    }
+
     fn images(&self) -> impl Iterator<Item = &crate::report::ImageEntry> {
         let outcome = match &self.progress {
             Progress::Done(outcome) => Some(outcome),
