@@ -128,6 +128,16 @@ fn a_matrix_runs_here_and_does_only_what_is_missing() {
 }
 
 #[test]
+fn builds_that_sign_with_their_key_are_listed_as_done() {
+    let bench = bench();
+    let sandbox = &bench.sandbox;
+    sandbox.write("m.yml", &FILE.replace("LOG_FILE: logs/", "JOURNAL_KEY_FILE: own.key"));
+    assert_eq!(states(&document(&bench, &["--jobs", "2"])), ["done"; BUILDS]);
+    assert!(sandbox.path().join("own.key").is_file());
+    assert_eq!(states(&document(&bench, &[])), ["done"; BUILDS]);
+}
+
+#[test]
 fn a_part_that_fails_does_not_touch_the_others_and_is_repeated() {
     let bench = bench();
     let sandbox = &bench.sandbox;

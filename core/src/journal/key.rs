@@ -204,7 +204,11 @@ fn find_or_make(path: &Path) -> io::Result<Opened> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         opened => return opened,
     }
-    let directory = path.parent().unwrap_or(Path::new("/"));
+    let directory = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    };
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     // The directory is checked before a secret is written: others must not be able to read it there.
     let resolved = resolve_path(directory)?;
