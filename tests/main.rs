@@ -100,6 +100,7 @@ mod private_cloud;
 mod provenance;
 mod provider_check;
 mod provider_new;
+mod provider_run_step;
 mod proxies;
 mod registry;
 mod replace_interrupted;

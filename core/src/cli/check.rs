@@ -56,13 +56,7 @@ pub(super) fn command() -> Command {
                 .requires("CONFIG")
                 .help("shell command that lists the test cloud, one thing per line: leftovers are found"),
         )
-        .arg(
-            Arg::new("TRACE")
-                .long("trace-protocol")
-                .value_name("FILE")
-                .value_parser(value_parser!(PathBuf))
-                .help("record the messages of a program, or of a library with --isolate, as JSON lines"),
-        )
+        .arg(trace_flag("record the messages between host and provider as JSON lines"))
         .arg(
             Arg::new("LIMIT")
                 .long("time-limit")
@@ -72,7 +66,13 @@ pub(super) fn command() -> Command {
         )
 }
 
-fn isolate() -> Arg {
+/// Returns the flag that names the file of the trace.
+pub(super) fn trace_flag(help: &'static str) -> Arg {
+    let flag = Arg::new("TRACE").long("trace-protocol").value_name("FILE");
+    flag.value_parser(value_parser!(PathBuf)).help(help)
+}
+
+pub(super) fn isolate() -> Arg {
     let arg = Arg::new("APART").long("isolate").action(ArgAction::SetTrue);
     arg.help("run the library in processes of its own, as builds with --isolate do")
 }
@@ -92,7 +92,7 @@ pub(super) fn run(matches: &ArgMatches, mut layers: Layers, as_json: bool) -> Re
         layers.file = Some(FileLayer::read(config)?);
     }
     let apart = matches.get_flag("APART");
-    let trace = trace(matches, &file, apart)?;
+    let trace = trace(matches)?;
     let mut suite = Suite::new(&file, move || child(apart, trace.as_deref()));
     if let Some(command) = matches.get_one::<String>("INVENTORY") {
         suite = suite.inventory(command);
@@ -114,14 +114,9 @@ pub(super) fn run(matches: &ArgMatches, mut layers: Layers, as_json: bool) -> Re
     verdict(&report)
 }
 
-/// Starts the trace that the user requested of the messages of a provider that runs in a separate process.
-fn trace(matches: &ArgMatches, file: &Path, apart: bool) -> Result<Option<PathBuf>> {
+/// Starts the trace of messages that the user requested.
+pub(super) fn trace(matches: &ArgMatches) -> Result<Option<PathBuf>> {
     let Some(path) = matches.get_one::<PathBuf>("TRACE") else { return Ok(None) };
-    let is_library = file.extension().is_some_and(|extension| extension == "so");
-    if is_library && !apart {
-        return Err(Error::usage("--trace-protocol: a library in this process sends no messages")
-            .hint("add --isolate, which runs the library in a separate process"));
-    }
     let cannot_write = |error: std::io::Error| {
         let text = format!("cannot write the protocol trace `{}`", path.display());
         Error::new(Stage::Disk, text).caused_by(&error)
@@ -209,17 +204,32 @@ fn disk(spec: &DiskSpec, size: u64) -> build_image_plugin_api::Result<Arc<dyn Di
         |error: std::io::Error| Failure::io("the checks find no place for a disk", &error);
     let directory = tempfile::tempdir().map_err(disk_error)?;
     let path = directory.path().join("disk.raw");
-    let raw = plain_disk(spec, size)?;
-    let mut block = vec![0; BLOCK];
-    // Only the beginning contains data.
-    let count = raw.read_at(0, &mut block)?;
-    let mut file = File::create(&path).map_err(disk_error)?;
-    file.write_all(&block[..count]).and_then(|()| file.set_len(size)).map_err(disk_error)?;
+    write_sample(&path, size).map_err(disk_error)?;
     let disk_name = "conformance".to_owned();
     let origin =
         BaseDisk { path, is_raw: true, virtual_size: size, disk_name, ..BaseDisk::default() };
     let view = origin.finished(spec, &directory.path().join("image"))?;
     Ok(Arc::new(OwnDisk { view, _directory: directory }))
+}
+
+/// Writes a raw disk with a boot signature and some data.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn sample_disk(path: &Path, size: u64) -> Result<()> {
+    write_sample(path, size).map_err(|error| {
+        Error::new(Stage::Disk, format!("cannot write `{}`", path.display())).caused_by(&error)
+    })
+}
+
+fn write_sample(path: &Path, size: u64) -> std::io::Result<()> {
+    let raw = plain_disk(&DiskSpec::default(), size).map_err(std::io::Error::other)?;
+    let mut block = vec![0; BLOCK];
+    // Only the beginning contains data.
+    let count = raw.read_at(0, &mut block).map_err(std::io::Error::other)?;
+    let mut file = File::create(path)?;
+    file.write_all(&block[..count])?;
+    file.set_len(size)
 }
 
 struct OwnDisk {

@@ -3,6 +3,7 @@
 
 mod lock;
 mod show;
+mod step;
 
 use clap::{Arg, ArgAction, Command};
 
@@ -35,7 +36,12 @@ pub(super) fn parser() -> Command {
                 .about("write down which plugins, to the byte, may be loaded")
                 .arg(update),
         )
-        .subcommands([check::command(), scaffold::command(), check::probe_command()])
+        .subcommands([
+            check::command(),
+            step::command(),
+            scaffold::command(),
+            check::probe_command(),
+        ])
 }
 
 /// Runs one of the verbs.
@@ -55,6 +61,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
         }
         Some(("lock", sub_matches)) => lock::write(loader, sub_matches.get_flag("UPDATE"), as_json),
         Some(("check", sub_matches)) => check::run(sub_matches, layers, as_json),
+        Some(("run-step", sub_matches)) => step::run(sub_matches, layers, environment),
         Some(("new", sub_matches)) => scaffold::run(sub_matches),
         Some((check::PROBE, sub_matches)) => check::probe(sub_matches),
         _ => {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use build_image_plugin_api::{
-    Description, Host, Result, Settings, Steps,
+    Description, Host, Library, Result, Settings, Steps,
     conformance::{RawSteps, Subject},
 };
 
@@ -12,6 +12,7 @@ use super::{
     Plugin,
     plugin::Transport,
     remote::{create_raw, describe_raw},
+    traced::Recorder,
 };
 
 impl Subject for Plugin {
@@ -21,7 +22,7 @@ impl Subject for Plugin {
 
     fn describe(&self) -> Result<String> {
         match &self.runs {
-            Transport::InProcess(library) => Subject::describe(library.as_ref()),
+            Transport::InProcess(library, _) => Subject::describe(library.as_ref()),
             Transport::Subprocess(launch) => {
                 describe_raw(launch).map(|description| description.to_string())
             }
@@ -38,12 +39,25 @@ impl Subject for Plugin {
 
     fn create_raw(&self, host: Arc<dyn Host>, settings: &str) -> Option<Result<Box<dyn RawSteps>>> {
         match &self.runs {
-            Transport::InProcess(library) => Subject::create_raw(library.as_ref(), host, settings),
+            Transport::InProcess(library, None) => {
+                Subject::create_raw(library.as_ref(), host, settings)
+            }
+            Transport::InProcess(library, Some(trace)) => {
+                let recorder = match Recorder::new(trace) {
+                    Ok(recorder) => recorder,
+                    Err(error) => return Some(Err(error)),
+                };
+                let host = recorder.host(host);
+                let create = || Library::create_raw(library, host, settings);
+                Some(recorder.create(settings, create).map(|instance| {
+                    recorder.clone().raw_steps(Box::new(instance) as Box<dyn RawSteps>)
+                }))
+            }
             Transport::Subprocess(launch) => Some(create_raw(launch, host, settings)),
         }
     }
 
     fn takes_any_text(&self) -> bool {
-        matches!(self.runs, Transport::InProcess(_))
+        matches!(self.runs, Transport::InProcess(..))
     }
 }

@@ -9,7 +9,9 @@ use super::{
     Candidate, FileKind, Lock, Plugin, SearchPath, Trusted, ending,
     plugin::Transport,
     remote::{self, Launch},
-    rows, trust,
+    rows,
+    trace::Trace,
+    trust,
     trust::load_error,
 };
 use crate::{
@@ -98,7 +100,8 @@ fn open(
         FileKind::Library if apart => library_apart(candidate, trusted, environment)?,
         FileKind::Library => {
             let library = Library::open(&trusted.file, &candidate.path)?;
-            (library.description().clone(), Transport::InProcess(Box::new(library)))
+            let description = library.description().clone();
+            (description, Transport::InProcess(Box::new(library), Trace::of(environment)))
         }
         FileKind::Program => program(candidate, trusted, environment)?,
     };

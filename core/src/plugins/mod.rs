@@ -2,7 +2,7 @@
 //!
 //! Reading order: `find` (which files exist) → `trust` and `lock` (which may be loaded) → `load` (their
 //! descriptions) → `plugin`; `remote` runs providers in separate processes, `host` holds the services for all
-//! of them.
+//! of them; `trace` records the messages of both, `traced` the calls of a library in this process.
 
 mod disks;
 mod ending;
@@ -18,6 +18,8 @@ mod redact;
 mod remote;
 mod rows;
 mod shared_images;
+mod trace;
+mod traced;
 mod trust;
 
 pub(crate) use disks::{BaseDisk, ReadyImage};
@@ -32,6 +34,8 @@ pub(crate) use published::ImageHandle;
 pub use rate::RateLimiter;
 pub use redact::Redactor;
 pub use remote::{CHILD_VERB, run_child};
-pub(crate) use remote::{TRACE_VARIABLE, begin_trace};
 pub use shared_images::SharedImages;
+pub(crate) use trace::{
+    STANDARD_ERROR as TRACE_TO_STANDARD_ERROR, VARIABLE as TRACE_VARIABLE, begin as begin_trace,
+};
 pub use trust::{Trusted, trust};

@@ -4,7 +4,12 @@ use std::{path::PathBuf, sync::Arc};
 
 use build_image_plugin_api::{Description, Host, Library, Settings, Status, Steps};
 
-use super::{FileKind, remote::Launch};
+use super::{
+    FileKind,
+    remote::{Launch, message::to_json},
+    trace::Trace,
+    traced::Recorder,
+};
 use crate::settings::Row;
 
 /// A loaded provider and its file.
@@ -25,8 +30,8 @@ pub struct Plugin {
 
 /// Where a provider's code runs.
 pub(super) enum Transport {
-    /// In this process.
-    InProcess(Box<Library>),
+    /// In this process; its calls may be recorded.
+    InProcess(Box<Library>, Option<Arc<Trace>>),
     /// In a separate process.
     Subprocess(Launch),
 }
@@ -42,7 +47,7 @@ impl Plugin {
     #[must_use]
     pub fn api_version(&self) -> &str {
         match &self.runs {
-            Transport::InProcess(library) => library.api_version(),
+            Transport::InProcess(library, _) => library.api_version(),
             Transport::Subprocess(_) => &self.description.abi.built,
         }
     }
@@ -63,7 +68,14 @@ impl Plugin {
         settings: &Settings,
     ) -> build_image_plugin_api::Result<Box<dyn Steps>> {
         match &self.runs {
-            Transport::InProcess(library) => library.create(host, settings),
+            Transport::InProcess(library, None) => library.create(host, settings),
+            Transport::InProcess(library, Some(trace)) => {
+                let recorder = Recorder::new(trace)?;
+                let host = recorder.host(host);
+                let document = to_json(settings)?.to_string();
+                let steps = recorder.create(&document, || library.create(host, settings))?;
+                Ok(recorder.steps(steps))
+            }
             Transport::Subprocess(launch) => {
                 super::remote::create(launch, &self.description, host, settings)
             }

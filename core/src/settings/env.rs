@@ -40,6 +40,13 @@ impl Environment {
         Self { variables: owned.into() }
     }
 
+    /// Sets a variable.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned().into());
+        self
+    }
+
     /// Returns a variable that is set and not empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

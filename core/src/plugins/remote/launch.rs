@@ -6,8 +6,8 @@ use std::{ffi::OsString, fs::File, path::PathBuf, sync::Arc};
 use build_image_disk::process::{Call, Environment as Variables};
 use build_image_plugin_api::Description;
 
-use super::{CHILD_VERB, buffer::path_of, trace::Trace};
-use crate::settings::Environment;
+use super::{CHILD_VERB, buffer::path_of};
+use crate::{plugins::trace::Trace, settings::Environment};
 
 /// Variable with the path of a program's own file; its argv[0] is a descriptor number below /proc.
 const FILE_VARIABLE: &str = "BUILD_IMAGE_PROVIDER_FILE";

@@ -15,8 +15,7 @@ use std::{
 };
 
 use build_image_plugin_api::{
-    Disk, DiskSpec, Error, ErrorKind, Event, Host, LogLevel, LogRecord, Progress, ProgressUnit,
-    Result, Secret,
+    Disk, DiskSpec, Error, ErrorKind, Event, Host, LogRecord, Progress, Result, Secret,
 };
 use serde_json::{Value, json};
 
@@ -133,20 +132,11 @@ impl Link {
 
 impl Host for Link {
     fn log(&self, record: LogRecord) {
-        let level = match record.level {
-            LogLevel::Error => "error",
-            LogLevel::Warn => "warn",
-            LogLevel::Info => "info",
-            LogLevel::Debug => "debug",
-            _ => "trace",
-        };
-        let LogRecord { target, message, fields, .. } = record;
-        let line = json!({"level": level, "target": target, "message": message, "fields": fields});
-        self.send(&message::notice("log", &line));
+        self.send(&message::log(&record));
     }
 
     fn progress(&self, progress: Progress) {
-        let Progress { task, unit, done, total, .. } = progress;
+        let Progress { task, done, total, .. } = progress;
         let mut last_sent = lock(&self.last_sent);
         let fresh = last_sent.get(&task).is_some_and(|sent| sent.elapsed() < NEWS);
         if fresh && (total == 0 || done < total) {
@@ -154,13 +144,7 @@ impl Host for Link {
         }
         last_sent.insert(task, Instant::now());
         drop(last_sent);
-        let unit = match unit {
-            ProgressUnit::Percent => "percent",
-            ProgressUnit::Items => "items",
-            _ => "bytes",
-        };
-        let news = json!({"task": task, "unit": unit, "done": done, "total": total});
-        self.send(&message::notice("progress", &news));
+        self.send(&message::progress(&progress));
     }
 
     fn is_cancelled(&self) -> bool {

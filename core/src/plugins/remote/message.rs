@@ -2,7 +2,10 @@
 //!
 //! Source: JSON-RPC 2.0 Specification (2013-01-04); batches are not used.
 
-use build_image_plugin_api::{Error, ErrorDocument, ErrorKind, Result as StepResult};
+use build_image_plugin_api::{
+    Error, ErrorDocument, ErrorKind, LogLevel, LogRecord, Progress, ProgressUnit,
+    Result as StepResult,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -17,7 +20,7 @@ const SERVER_ERROR: i64 = -32000;
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when it has no JSON form.
-pub(super) fn to_json<T: Serialize>(document: &T) -> StepResult<Value> {
+pub(in crate::plugins) fn to_json<T: Serialize>(document: &T) -> StepResult<Value> {
     serde_json::to_value(document)
         .map_err(|error| Error::internal("a document cannot be written as JSON").caused_by(&error))
 }
@@ -26,7 +29,10 @@ pub(super) fn to_json<T: Serialize>(document: &T) -> StepResult<Value> {
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when it is not such a document.
-pub(super) fn from_json<T: DeserializeOwned>(what: &str, document: Value) -> StepResult<T> {
+pub(in crate::plugins) fn from_json<T: DeserializeOwned>(
+    what: &str,
+    document: Value,
+) -> StepResult<T> {
     serde_json::from_value(document)
         .map_err(|error| Error::internal(format!("{what} malformed")).caused_by(&error))
 }
@@ -35,7 +41,7 @@ pub(super) fn from_json<T: DeserializeOwned>(what: &str, document: Value) -> Ste
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when it is not JSON.
-pub(super) fn from_text(what: &str, text: &str) -> StepResult<Value> {
+pub(in crate::plugins) fn from_text(what: &str, text: &str) -> StepResult<Value> {
     serde_json::from_str(text)
         .map_err(|error| Error::internal(format!("{what} malformed")).caused_by(&error))
 }
@@ -89,17 +95,42 @@ pub(super) fn parse(line: &[u8]) -> Result<Message, String> {
 }
 
 /// Formats the line of a call.
-pub(super) fn call(id: u64, method: &str, params: &Value) -> String {
+pub(in crate::plugins) fn call(id: u64, method: &str, params: &Value) -> String {
     line(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))
 }
 
 /// Formats the line of a notification.
-pub(super) fn notice(method: &str, params: &Value) -> String {
+pub(in crate::plugins) fn notice(method: &str, params: &Value) -> String {
     line(&json!({"jsonrpc": "2.0", "method": method, "params": params}))
 }
 
+/// Formats the line that carries a log record.
+pub(in crate::plugins) fn log(record: &LogRecord) -> String {
+    let level = match record.level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        _ => "trace",
+    };
+    let LogRecord { target, message, fields, .. } = record;
+    let params = json!({"level": level, "target": target, "message": message, "fields": fields});
+    notice("log", &params)
+}
+
+/// Formats the line that carries a progress report.
+pub(in crate::plugins) fn progress(progress: &Progress) -> String {
+    let Progress { task, unit, done, total, .. } = progress;
+    let unit = match unit {
+        ProgressUnit::Percent => "percent",
+        ProgressUnit::Items => "items",
+        _ => "bytes",
+    };
+    notice("progress", &json!({"task": task, "unit": unit, "done": done, "total": total}))
+}
+
 /// Formats the line of an answer.
-pub(super) fn answer(id: &Value, result: Result<Value, Error>) -> String {
+pub(in crate::plugins) fn answer(id: &Value, result: Result<Value, Error>) -> String {
     match result {
         Ok(result) => line(&json!({"jsonrpc": "2.0", "id": id, "result": result})),
         Err(error) => line(&json!({"jsonrpc": "2.0", "id": id, "error": WireError::from(error)})),

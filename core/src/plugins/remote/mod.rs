@@ -15,20 +15,18 @@ mod buffer;
 mod child;
 mod launch;
 mod link;
-mod message;
+pub(super) mod message;
 mod outbox;
 mod service;
 mod session;
 mod slots;
 mod status;
 mod steps;
-mod trace;
 mod workers;
 
 pub use child::run as run_child;
 pub(super) use launch::Launch;
 pub(super) use steps::{create, create_raw, describe, describe_raw};
-pub(crate) use trace::{VARIABLE as TRACE_VARIABLE, begin as begin_trace};
 
 /// Versions of the protocol that this program speaks, best first.
 const PROTOCOLS: [&str; 1] = ["1.0"];

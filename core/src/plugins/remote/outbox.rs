@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use super::trace::{Direction, Tracer};
+use crate::plugins::trace::{Direction, Tracer};
 
 /// Capacity of the queue, in lines.
 const LINES: usize = 1024;

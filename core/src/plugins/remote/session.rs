@@ -25,8 +25,8 @@ use super::{
     outbox::{self, Outbox},
     service::Service,
     status,
-    trace::{Direction, Tracer},
 };
+use crate::plugins::trace::{Direction, Tracer};
 
 /// Interval at which a waiting call checks for cancellation.
 const LOOK: Duration = Duration::from_millis(50);

@@ -1,7 +1,8 @@
-//! Records the messages of the `exec` protocol in a file, for authors of providers: one JSON object per
-//! line, in the order in which this process writes and reads them.
+//! Records the messages between host and provider, for authors of providers: one JSON object per line, in the order in
+//! which this process writes and reads them. Calls of a library in this process are recorded as the messages that they
+//! would be in the `exec` protocol.
 //!
-//! The file belongs to the user alone (mode 0600). The answers to `secret` are redacted, and so are their
+//! They go to standard error, or to a file that belongs to the user alone (mode 0600). The answers to `secret` are redacted, and so are their
 //! values wherever else they appear; bytes of the disk are replaced with their length.
 
 use std::{
@@ -18,11 +19,14 @@ use serde_json::{Value, json};
 
 use crate::{
     plugins::{find::has_more_rights_than_its_caller, redact::Redactor},
+    report::print_line,
     settings::Environment,
 };
 
-/// The environment variable that names the file.
+/// The environment variable that names the file, or [`STANDARD_ERROR`].
 pub(crate) const VARIABLE: &str = "BUILD_IMAGE_TRACE_PROTOCOL";
+/// Stands for standard error where a file is named.
+pub(crate) const STANDARD_ERROR: &str = "-";
 /// Replaces a secret value.
 const REDACTED: &str = "<protected>";
 /// Longest piece of a line that is not a message, in characters.
@@ -30,9 +34,10 @@ const SHOWN: usize = 120;
 /// Read and write for the owner.
 const MODE: u32 = 0o600;
 
-/// The file of one provider's processes.
+/// The record of one provider's messages.
 pub(super) struct Trace {
-    path: PathBuf,
+    /// The file; `None` for standard error.
+    path: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -95,7 +100,8 @@ impl Trace {
     /// The trace that the environment requests. A program with more rights than its caller writes no trace: the
     /// caller would choose the file.
     pub(super) fn of(environment: &Environment) -> Option<Arc<Self>> {
-        let path = PathBuf::from(environment.get(VARIABLE)?);
+        let path = environment.get(VARIABLE)?;
+        let path = (path != STANDARD_ERROR).then(|| PathBuf::from(path));
         if has_more_rights_than_its_caller() {
             return None;
         }
@@ -108,8 +114,9 @@ impl Trace {
     /// When the file cannot be written.
     pub(super) fn of_process(self: &Arc<Self>, process: u32) -> Result<Tracer> {
         // The file is not kept open: the conformance suite counts the open files of this process.
-        open(&self.path).map_err(|error| {
-            let text = format!("cannot write the protocol trace `{}`", self.path.display());
+        self.path.as_deref().map(open).transpose().map_err(|error| {
+            let path = self.path.as_deref().unwrap_or(Path::new(STANDARD_ERROR));
+            let text = format!("cannot write the protocol trace `{}`", path.display());
             Error::new(ErrorKind::Local, text)
                 .caused_by(&error)
                 .with_hint(format!("set {VARIABLE} to a file this user may write, or unset it"))
@@ -129,9 +136,14 @@ impl Tracer {
             "direction": direction.name(),
             "message": message,
         });
-        // Written in one call, so that lines of several processes do not mix.
-        let line = format!("{entry}\n");
-        let _ = open(&self.trace.path).and_then(|mut file| file.write_all(line.as_bytes()));
+        match &self.trace.path {
+            None => print_line(&entry.to_string()),
+            Some(path) => {
+                // Written in one call, so that lines of several processes do not mix.
+                let line = format!("{entry}\n");
+                let _ = open(path).and_then(|mut file| file.write_all(line.as_bytes()));
+            }
+        }
     }
 }
 

@@ -1,0 +1,317 @@
+//! Runs `build-image providers run-step FILE STEP`: one step of a provider, for its author. What a build would remember
+//! is kept in a directory, so that the next step, a repeated one and `discard` find it.
+
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use build_image_plugin_api::{
+    Architecture, BootMode, Host, Step,
+    document::{Build, CheckRequest, DiscardReason, DiscardRequest, HostFacts},
+};
+use clap::{Arg, ArgMatches, Command, value_parser};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    cli::{build, check},
+    error::{Error, Result, Stage},
+    exit,
+    interrupt::{self, Interrupt},
+    journal::{Entry, Journal, Key},
+    plugins::{BaseDisk, Loader, Plugin, RunHost, TRACE_TO_STANDARD_ERROR, TRACE_VARIABLE},
+    random,
+    report::{OutputMode, Reporter},
+    settings::{Environment, FileLayer, Layers, Resolved, core_rows},
+};
+
+/// The word for the description, which is not a step.
+const DESCRIBE: &str = "describe";
+/// Size of the disk when none is given, in bytes: a few reads of a provider.
+const DISK_BYTES: u64 = 16 << 20;
+/// Longest request, in bytes.
+const REQUEST_LIMIT: u64 = 64 << 20;
+
+/// Returns the parser of the verb.
+pub(super) fn command() -> Command {
+    let steps = Step::ALL.iter().map(|step| step.name());
+    let path = |id: &'static str, long: &'static str, value: &'static str| {
+        Arg::new(id).long(long).value_name(value).value_parser(value_parser!(PathBuf))
+    };
+    Command::new("run-step")
+        .about("run one step of a provider, and show the messages between host and provider")
+        .after_help(
+            "The answer of the step is printed on standard output, every message on standard error.\n\
+             The request is made from a sample build of a 16 MiB disk; the members of --request replace its own.\n\
+             Steps that create something need --state, whose directory keeps what a build would remember: resources,\n\
+             checkpoints and answers. `run-step FILE discard --state DIR` removes what the steps have left.",
+        )
+        .arg(Arg::new("FILE").required(true).value_parser(value_parser!(PathBuf)).help("the plugin"))
+        .arg(
+            Arg::new("STEP")
+                .required(true)
+                .value_parser(std::iter::once(DESCRIBE).chain(steps).collect::<Vec<_>>())
+                .help("the step"),
+        )
+        .arg(path("STATE", "state", "DIR").help("directory of what the steps remember"))
+        .arg(
+            path("REQUEST", "request", "FILE")
+                .help("members of the request, a JSON object; `-` reads standard input"),
+        )
+        .arg(path("CONFIG", "config", "PATH").help("settings, as for builds (YAML or JSON)"))
+        .arg(path("RAW", "raw", "FILE").help("raw disk for the step, instead of a sample"))
+        .arg(check::isolate())
+        .arg(check::trace_flag("write the messages into a file instead"))
+}
+
+/// Runs the step and prints its answer.
+///
+/// # Errors
+/// The provider's, and usage errors.
+pub(super) fn run(
+    matches: &ArgMatches,
+    mut layers: Layers,
+    environment: &Environment,
+) -> Result<()> {
+    let file = matches.get_one::<PathBuf>("FILE").cloned().unwrap_or_default();
+    if let Some(config) = matches.get_one::<PathBuf>("CONFIG") {
+        layers.file = Some(FileLayer::read(config)?);
+    }
+    let trace = check::trace(matches)?;
+    let trace = trace.as_deref().map_or(TRACE_TO_STANDARD_ERROR.into(), Path::to_string_lossy);
+    let environment = environment.clone().with(TRACE_VARIABLE, &trace);
+    let plugin = Loader::examine(&file, matches.get_flag("APART"), &environment)?;
+    let name = matches.get_one::<String>("STEP").map(String::as_str).unwrap_or_default();
+    let Some(step) = Step::from_name(name) else {
+        super::super::print(&format!("{:#}\n", json!(plugin.description())));
+        return Ok(());
+    };
+    let settings = layers.resolve(&[core_rows(), plugin.rows()].concat())?;
+    build::check_missing(&plugin, &settings)?;
+    let bench = Bench::new(matches, &plugin, &settings, &environment, step)?;
+    let answer = bench.call(step, request(matches)?)?;
+    super::super::print(&format!("{answer:#}\n"));
+    Ok(())
+}
+
+/// Reads the members that the user gave.
+fn request(matches: &ArgMatches) -> Result<Map<String, Value>> {
+    let Some(path) = matches.get_one::<PathBuf>("REQUEST") else { return Ok(Map::new()) };
+    let mut text = String::new();
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().lock().take(REQUEST_LIMIT).read_to_string(&mut text)
+    } else {
+        fs::File::open(path).and_then(|file| file.take(REQUEST_LIMIT).read_to_string(&mut text))
+    };
+    let named = format!("--request `{}`", path.display());
+    read.map_err(|error| Error::usage(format!("cannot read {named}")).caused_by(&error))?;
+    serde_json::from_str(&text)
+        .map_err(|error| Error::usage(format!("{named} is not a JSON object")).caused_by(&error))
+}
+
+/// Returns whether the step may create something that has to be removed later, or removes it.
+const fn leaves_something(step: Step) -> bool {
+    matches!(step, Step::Upload | Step::Register | Step::Discard | Step::Manage)
+}
+
+/// The surroundings of a step.
+struct Bench<'a> {
+    plugin: &'a Plugin,
+    settings: &'a Resolved,
+    host: Arc<RunHost>,
+    interrupt: Arc<Interrupt>,
+    build: Build,
+    /// Removed when the step has ended.
+    _scratch: tempfile::TempDir,
+}
+
+impl<'a> Bench<'a> {
+    fn new(
+        matches: &ArgMatches,
+        plugin: &'a Plugin,
+        settings: &'a Resolved,
+        environment: &Environment,
+        step: Step,
+    ) -> Result<Self> {
+        let state = matches.get_one::<PathBuf>("STATE");
+        if state.is_none() && leaves_something(step) {
+            let text = format!("step {} needs --state", step.name());
+            return Err(Error::usage(text).hint(
+                "add --state DIR: the directory keeps what the step creates, so that `discard` can remove it",
+            ));
+        }
+        let scratch = tempfile::tempdir().map_err(|error| {
+            Error::new(Stage::Disk, "cannot create a temporary directory").caused_by(&error)
+        })?;
+        let journal = match state {
+            Some(directory) => {
+                Journal::open(directory, &Arc::new(Key::of(settings, environment)?))?
+            }
+            None => Journal::in_memory(&Arc::new(Key::existing(settings, environment)?))?,
+        };
+        let kept = journal.entries().iter().find_map(|entry| match entry {
+            Entry::InputsKnown { build, .. } => Some(build.as_ref().clone()),
+            _ => None,
+        });
+        let is_fresh = kept.is_none();
+        let raw = matches.get_one::<PathBuf>("RAW").map(PathBuf::as_path);
+        let directory = state.map_or(scratch.path(), PathBuf::as_path);
+        let origin = disk(raw, directory, kept.as_ref(), plugin)?;
+        let build = match kept {
+            Some(build) => build,
+            None => sample(origin.virtual_size, directory)?,
+        };
+        let interrupt = Arc::new(Interrupt::default());
+        interrupt::listen(Arc::clone(&interrupt), || std::process::exit(exit::INTERRUPTED.into()))?;
+        let reporter = Arc::new(Reporter::new(OutputMode::None));
+        let secrets = settings.secrets(&plugin.rows());
+        let host = RunHost::new(journal, reporter, Arc::clone(&interrupt), secrets);
+        host.set_disk(origin, &build.file_stem);
+        host.write_images_to(scratch.path(), false, false);
+        if is_fresh {
+            host.record(Entry::InputsKnown { build: Box::new(build.clone()), artifacts: None })?;
+        }
+        let host = Arc::new(host);
+        Ok(Self { plugin, settings, host, interrupt, build, _scratch: scratch })
+    }
+
+    /// Runs the step. Returns its answer.
+    fn call(&self, step: Step, members: Map<String, Value>) -> Result<Value> {
+        let provider_error = |name: &str, error| {
+            Error::provider(&self.plugin.name, name, self.host.shown_error(error))
+        };
+        let lent: Arc<dyn Host> = self.host.clone();
+        let made = self.plugin.create(lent, &self.settings.for_provider(&self.plugin.rows()));
+        let steps = made.map_err(|error| provider_error("create", error))?;
+        let mut request = self.sample_request(step, &members)?;
+        request.extend(members);
+        let request = Value::Object(request).to_string();
+        let answered = steps.call(step, &request);
+        // A library that is not asked any more may still end tasks of its own.
+        drop(steps);
+        self.host.drop_images();
+        let answer = answered.map_err(|error| provider_error(step.name(), error))?;
+        let answer: Value = serde_json::from_str(&answer).map_err(|error| {
+            let text = format!("the answer of `{}` is not JSON", step.name());
+            Error::new(Stage::Plugin, text).caused_by(&error)
+        })?;
+        let done = Entry::StepDone { step: step.name().to_owned(), facts: answer.clone() };
+        self.host.record(done)?;
+        self.interrupt.check()?;
+        Ok(self.host.redactor().value(answer))
+    }
+
+    /// Returns the request that a build would send, as far as it follows from the state.
+    fn sample_request(
+        &self,
+        step: Step,
+        members: &Map<String, Value>,
+    ) -> Result<Map<String, Value>> {
+        let build = &self.build;
+        let sample = match step {
+            Step::Check => {
+                let host = HostFacts::default()
+                    .version(env!("CARGO_PKG_VERSION").to_owned())
+                    .disks(RunHost::disks());
+                json!(CheckRequest::new(build.clone()).host(host))
+            }
+            Step::CreateDisk => {
+                json!({"build": build, "spec": self.plugin.description().disk.spec})
+            }
+            Step::Upload => {
+                let disk = match members.get("disk") {
+                    Some(disk) => disk.clone(),
+                    None => self.make_disk()?,
+                };
+                json!({"build": build, "disk": disk})
+            }
+            Step::Register if members.contains_key("uploaded") => json!({"build": build}),
+            Step::Register => {
+                let uploaded = self.host.step_done(Step::Upload.name()).ok_or_else(|| {
+                    Error::usage("step register needs what upload has returned")
+                        .hint("run the step upload with the same --state first, or give `uploaded` with --request")
+                })?;
+                json!({"build": build, "uploaded": uploaded})
+            }
+            Step::Discard => {
+                let request = DiscardRequest::new(DiscardReason::Failed, self.host.resources());
+                json!(request.run_id(&build.run_id))
+            }
+            Step::Manage => json!({"run_id": build.run_id}),
+            _ => json!({}),
+        };
+        match sample {
+            Value::Object(members) => Ok(members),
+            _ => Ok(Map::new()),
+        }
+    }
+
+    /// Makes the image that the description asks for.
+    fn make_disk(&self) -> Result<Value> {
+        let made = self.host.make_disk(&self.plugin.description().disk.spec);
+        let made = made.map_err(|error| Error::provider(&self.plugin.name, "make_disk", error))?;
+        Ok(json!(made))
+    }
+}
+
+/// Returns the disk of the step: the file that the user gave, or a sample.
+fn disk(
+    raw: Option<&Path>,
+    directory: &Path,
+    kept: Option<&Build>,
+    plugin: &Plugin,
+) -> Result<BaseDisk> {
+    let (path, virtual_size) = match raw {
+        Some(path) => {
+            let length = fs::metadata(path).map_err(|error| {
+                let text = format!("cannot read the raw disk `{}`", path.display());
+                Error::new(Stage::Source, text).caused_by(&error)
+            })?;
+            (path.to_owned(), length.len())
+        }
+        None => {
+            let needs = &plugin.description().disk;
+            let size = needs.minimum_bytes.unwrap_or_default().max(DISK_BYTES);
+            let size = size.next_multiple_of(needs.multiple_of_bytes.unwrap_or(1).max(1));
+            let path = directory.join("sample.raw");
+            // A step that is repeated finds the same file, and continues where it was.
+            if fs::metadata(&path).map_or(true, |found| found.len() != size) {
+                check::sample_disk(&path, size)?;
+            }
+            (path, size)
+        }
+    };
+    if let Some(build) = kept.filter(|build| build.virtual_size != virtual_size) {
+        let text = format!(
+            "the disk has {virtual_size} bytes, that of the earlier steps {}",
+            build.virtual_size
+        );
+        return Err(Error::usage(text).hint("give the same --raw as before, or another --state"));
+    }
+    let disk_name = "run-step".to_owned();
+    Ok(BaseDisk { path, is_raw: true, virtual_size, disk_name, ..BaseDisk::default() })
+}
+
+/// Returns the build of the steps.
+fn sample(virtual_size: u64, directory: &Path) -> Result<Build> {
+    let images = directory.join("images");
+    let cannot_create = |error: std::io::Error| {
+        let text = format!("cannot create the directory `{}`", images.display());
+        Error::new(Stage::Disk, text).caused_by(&error)
+    };
+    fs::create_dir_all(&images).map_err(cannot_create)?;
+    let images = images.canonicalize().map_err(cannot_create)?;
+    let id = random::characters(random::HEX, 12)?;
+    Ok(Build::default()
+        .run_id(format!("run-step-{id}"))
+        .image_name(format!("run-step-{id}"))
+        .description("made by `build-image providers run-step`".to_owned())
+        .architecture(Architecture::X86_64)
+        .boot_mode(BootMode::Bios)
+        .virtual_size(virtual_size)
+        .image_dir(images.display().to_string())
+        .file_stem("run-step".to_owned())
+        .disk_name("run-step".to_owned()))
+}
