@@ -1,23 +1,76 @@
-//! Runs `build-image providers new NAME`: creates a crate with a working provider, its tests and its conformance
-//! test. The author replaces the parts that are specific to the cloud.
+//! Runs `build-image providers new NAME`: creates a working provider, in Rust a crate with its tests and its conformance
+//! test, in other languages a program. The author replaces the parts that are specific to the cloud.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use build_image_plugin_api::plugin_file_name;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use crate::error::{Error, Result, Stage};
+use crate::{
+    error::{Error, Result, Stage},
+    plugins::FileKind,
+};
 
 /// Maximum length of a name, in characters: it is part of file names and setting keys.
 const LONGEST: usize = 30;
 /// The crate of the plugin contract.
 const SDK: &str = "build-image-plugin-api";
 
+/// A language in which providers can be created.
+struct Language {
+    name: &'static str,
+    /// Every file and its template. [`PROGRAM`] is the provider's file, which is executable.
+    files: &'static [(&'static str, &'static str)],
+    /// Replacements that turn a template that is a working program into the new one, before all others.
+    renames: &'static [(&'static str, &'static str)],
+    /// What to do next.
+    next: &'static str,
+}
+
+const PROGRAM: &str = "{{file}}";
+const TRY_PROGRAM: &str = "build-image providers check ./{{file}}\n\
+    build-image --disk disk.raw --provider-file ./{{file}} -p {{name}}\n";
+
+const LANGUAGES: [Language; 3] = [
+    Language {
+        name: "rust",
+        files: &CRATE,
+        renames: &[],
+        next: "cargo test\n\
+            cargo build --release\n\
+            build-image --disk disk.raw --provider-file target/release/{{file}} -p {{name}}\n",
+    },
+    Language {
+        name: "python",
+        files: &[
+            (PROGRAM, include_str!("../../../providers/example-python/build-image-provider-pydir")),
+            ("README.md", include_str!("scaffold/README-program.md.in")),
+        ],
+        renames: &[
+            ("PYDIR_FOLDER", "{{KEY}}_DIRECTORY"),
+            ("PYDIR", "{{KEY}}"),
+            ("pydir", "{{name}}"),
+            ("PyDir", "Provider"),
+        ],
+        next: TRY_PROGRAM,
+    },
+    Language {
+        name: "bash",
+        files: &[
+            (PROGRAM, include_str!("scaffold/provider.bash.in")),
+            ("README.md", include_str!("scaffold/README-program.md.in")),
+        ],
+        renames: &[],
+        next: TRY_PROGRAM,
+    },
+];
+
 /// Every file of the crate and its template.
-const FILES: [(&str, &str); 6] = [
+const CRATE: [(&str, &str); 6] = [
     ("Cargo.toml", include_str!("scaffold/Cargo.toml.in")),
     ("src/lib.rs", include_str!("scaffold/lib.rs.in")),
     ("tests/conformance.rs", include_str!("scaffold/conformance.rs.in")),
@@ -32,10 +85,26 @@ pub(super) fn command() -> Command {
         Arg::new(id).long(long).value_name("DIR").value_parser(value_parser!(PathBuf)).help(help)
     };
     Command::new("new")
-        .about("write a new provider crate that works already")
+        .about("write a new provider that works already")
         .arg(Arg::new("NAME").required(true).help("its name, as after -p: a-z, digits and `_`"))
-        .arg(path("PATH", "path", "folder the crate's folder is made in [default: .]"))
-        .arg(path("SDK", "sdk", "folder of build-image-plugin-api, instead of the published crate"))
+        .arg(
+            Arg::new("LANGUAGE")
+                .long("language")
+                .value_name("LANGUAGE")
+                .value_parser(LANGUAGES.map(|language| language.name))
+                .default_value(LANGUAGES[0].name)
+                .help("language of the provider"),
+        )
+        .arg(path(
+            "PATH",
+            "path",
+            "directory in which the provider's directory is made [default: .]",
+        ))
+        .arg(path(
+            "SDK",
+            "sdk",
+            "directory of build-image-plugin-api, instead of the published crate (Rust)",
+        ))
 }
 
 /// Writes the crate.
@@ -45,19 +114,19 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches) -> Result<()> {
     let name = matches.get_one::<String>("NAME").map(String::as_str).unwrap_or_default();
     check_name(name)?;
+    let wanted = matches.get_one::<String>("LANGUAGE");
+    let language =
+        LANGUAGES.iter().find(|language| wanted.is_some_and(|name| name == language.name));
+    let language = language.unwrap_or(&LANGUAGES[0]);
     let sdk = matches.get_one::<PathBuf>("SDK").map(|path| sdk_directory(path)).transpose()?;
     let parent = matches.get_one::<PathBuf>("PATH").map_or(Path::new("."), PathBuf::as_path);
     let directory = parent.join(format!("build-image-provider-{name}"));
-    write(&directory, name, sdk.as_deref())?;
-    let file = plugin_file_name(name);
+    let template = Template { language, name, sdk: sdk.as_deref() };
+    template.write(&directory)?;
     super::print(&format!(
-        "provider `{name}` in {}\n\
-         \n\
-         cd {0}\n\
-         cargo test\n\
-         cargo build --release\n\
-         build-image --disk disk.raw --provider-file target/release/{file} -p {name}\n",
+        "provider `{name}` in {}\n\ncd {0}\n{}",
         directory.display(),
+        template.render(language.next)
     ));
     Ok(())
 }
@@ -98,48 +167,68 @@ fn sdk_directory(path: &Path) -> Result<PathBuf> {
     let found = manifest.lines().any(|line| line.trim() == format!("name = \"{SDK}\""));
     match path.canonicalize().ok().filter(|_| found) {
         Some(directory) => Ok(directory),
-        None => Err(Error::usage(format!("`{}` is not the folder of {SDK}", path.display()))
-            .hint("name the folder `plugin-api` of build-image's sources, or leave --sdk out")),
+        None => Err(Error::usage(format!("`{}` is not the directory of {SDK}", path.display()))
+            .hint("name the directory `plugin-api` of build-image's sources, or leave --sdk out")),
     }
 }
 
-/// Writes all files, or none.
-fn write(directory: &Path, name: &str, sdk: Option<&Path>) -> Result<()> {
-    let cannot_write = |error: std::io::Error| {
-        Error::new(Stage::Disk, format!("cannot write `{}`", directory.display())).caused_by(&error)
-    };
-    if directory.symlink_metadata().is_ok() {
-        return Err(Error::usage(format!("`{}` exists already", directory.display()))
-            .hint("choose another name or --path, or remove it; nothing was written"));
-    }
-    let parent = directory.parent().unwrap_or(Path::new("."));
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    fs::create_dir_all(parent).map_err(cannot_write)?;
-    let part = tempfile::Builder::new().prefix(".new-provider").tempdir_in(parent);
-    let part = part.map_err(cannot_write)?;
-    for (path, template) in FILES {
-        let path = part.path().join(path);
-        fs::create_dir_all(path.parent().unwrap_or(part.path())).map_err(cannot_write)?;
-        fs::write(path, render(template, name, sdk)).map_err(cannot_write)?;
-    }
-    fs::set_permissions(part.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .map_err(cannot_write)?;
-    fs::rename(part.path(), directory).map_err(cannot_write)?;
-    // The directory has its final name; nothing is left to remove.
-    let _ = part.keep();
-    Ok(())
+/// What is written.
+struct Template<'a> {
+    language: &'a Language,
+    name: &'a str,
+    sdk: Option<&'a Path>,
 }
 
-fn render(template: &str, name: &str, sdk: Option<&Path>) -> String {
-    let source = match sdk {
-        Some(path) => format!("path = {:?}", path.display().to_string()),
-        None => format!("version = \"{}\"", build_image_plugin_api::ABI_VERSION),
-    };
-    template
-        .replace("{{name}}", name)
-        .replace("{{file}}", &plugin_file_name(name))
-        .replace("{{sdk}}", &source)
-        .replace("{{version}}", env!("CARGO_PKG_VERSION"))
+impl Template<'_> {
+    /// Writes all files, or none.
+    fn write(&self, directory: &Path) -> Result<()> {
+        let cannot_write = |error: std::io::Error| {
+            Error::new(Stage::Disk, format!("cannot write `{}`", directory.display()))
+                .caused_by(&error)
+        };
+        if directory.symlink_metadata().is_ok() {
+            return Err(Error::usage(format!("`{}` exists already", directory.display()))
+                .hint("choose another name or --path, or remove it; nothing was written"));
+        }
+        let parent = directory.parent().unwrap_or(Path::new("."));
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        fs::create_dir_all(parent).map_err(cannot_write)?;
+        let part = tempfile::Builder::new().prefix(".new-provider").tempdir_in(parent);
+        let part = part.map_err(cannot_write)?;
+        for &(name, template) in self.language.files {
+            let path = part.path().join(self.render(name));
+            fs::create_dir_all(path.parent().unwrap_or(part.path())).map_err(cannot_write)?;
+            fs::write(&path, self.render(template)).map_err(cannot_write)?;
+            if name == PROGRAM {
+                fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(cannot_write)?;
+            }
+        }
+        fs::set_permissions(part.path(), Permissions::from_mode(0o755)).map_err(cannot_write)?;
+        fs::rename(part.path(), directory).map_err(cannot_write)?;
+        // The directory has its final name; nothing is left to remove.
+        let _ = part.keep();
+        Ok(())
+    }
+
+    fn render(&self, template: &str) -> String {
+        let source = match self.sdk {
+            Some(path) => format!("path = {:?}", path.display().to_string()),
+            None => format!("version = \"{}\"", build_image_plugin_api::ABI_VERSION),
+        };
+        let renames = self.language.renames.iter();
+        let text = renames.fold(template.to_owned(), |text, (from, to)| text.replace(from, to));
+        let is_crate = self.language.files.iter().all(|(path, _)| *path != PROGRAM);
+        let file = if is_crate {
+            plugin_file_name(self.name)
+        } else {
+            FileKind::Program.file_name(self.name)
+        };
+        text.replace("{{name}}", self.name)
+            .replace("{{KEY}}", &self.name.to_uppercase())
+            .replace("{{file}}", &file)
+            .replace("{{sdk}}", &source)
+            .replace("{{version}}", env!("CARGO_PKG_VERSION"))
+    }
 }
 
 #[cfg(test)]
@@ -169,11 +258,15 @@ mod tests {
 
     #[test]
     fn templates_are_filled_and_authors_write_few_lines() {
-        for (path, template) in FILES {
-            let text = render(template, "acme", Some(Path::new("/sdk")));
-            assert!(!text.contains("{{"), "{path}: {text}");
+        for language in &LANGUAGES {
+            let template = Template { language, name: "acme", sdk: Some(Path::new("/sdk")) };
+            for (path, text) in language.files {
+                let text = template.render(text);
+                let open = text.contains("{{") || text.to_lowercase().contains("pydir");
+                assert!(!open, "{} {path}: {text}", language.name);
+            }
         }
-        let (_, source) = FILES[1];
+        let (_, source) = CRATE[1];
         let own = source.split("#[cfg(test)]").next().unwrap().lines().map(str::trim);
         let own = own.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
         assert!(own <= 60, "a provider takes {own} lines");
@@ -183,9 +276,10 @@ mod tests {
     fn nothing_is_overwritten() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("build-image-provider-acme");
-        write(&directory, "acme", None).unwrap();
+        let template = Template { language: &LANGUAGES[0], name: "acme", sdk: None };
+        template.write(&directory).unwrap();
         fs::write(directory.join("src/lib.rs"), "mine").unwrap();
-        let error = write(&directory, "acme", None).unwrap_err();
+        let error = template.write(&directory).unwrap_err();
         assert!(error.message.contains("exists already"), "{error}");
         assert_eq!(fs::read_to_string(directory.join("src/lib.rs")).unwrap(), "mine");
         assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 1, "nothing else is left");
