@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Flags of the command itself: they have no value and may precede others in a bundle of short flags.
-const PLAIN_FLAGS: &str = "hv";
+const PLAIN_FLAGS: &str = "hvV";
 
 /// Normalises every long flag: `--ACME_BUCKET=x` → `--acme-bucket=x`.
 #[must_use]

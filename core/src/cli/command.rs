@@ -5,39 +5,68 @@ use std::collections::BTreeMap;
 use build_image_plugin_api::SettingKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, builder::Styles, error::ErrorKind};
 
+use super::unknown;
 use crate::{
     error::{Error, Result},
     installers,
-    settings::{CommandLine, Row, parse_text},
+    settings::{CommandLine, Key, Row, keys, parse_text, rows_of},
 };
 
-const ABOUT: &str = "Makes a registered cloud image of an installer ISO or a disk image.";
+const ABOUT: &str = "Turns a disk image or an installer ISO into a registered cloud image.";
 const NOTES: &str = "\
-Every setting may also stand in the configuration file as KEY: value, or in the
-environment as F5_KEY. Flags win over the file, the file over the environment.
-With -p NAME, --help also shows the settings of that provider.";
+Every setting can also be given in the configuration file as KEY: value, or in the
+environment as F5_KEY. Flags take precedence over the file, the file over the environment.
+With -p NAME, --help also lists the settings of that provider.";
+
+/// Returns the invocations of the main jobs.
+fn examples() -> Vec<String> {
+    let mut lines = vec!["  build-image --disk debian.qcow2 -c config.yml -p PROVIDER".to_owned()];
+    if let Some((iso, flags)) = installers::example() {
+        lines.push(format!("  build-image -i {iso} -c config.yml -p PROVIDER {flags}"));
+    }
+    lines
+}
 
 /// Returns the examples and notes behind the flags.
 fn after_help() -> String {
-    let mut lines = vec![
-        "  build-image --disk debian.raw -c config.yml -p PROVIDER".to_owned(),
-        "  build-image providers list".to_owned(),
-    ];
-    if let Some((iso, flags)) = installers::example() {
-        let words = format!("-i {iso} -c config.yml -p PROVIDER {flags}");
-        lines.insert(1, format!("  build-image plan {words}"));
-        lines.insert(0, format!("  build-image {words}"));
-    }
-    format!("Examples:\n{}\n\n{NOTES}", lines.join("\n"))
+    format!("Examples:\n{}\n  build-image providers list\n\n{NOTES}", examples().join("\n"))
 }
 
-/// A request for information instead of a build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Information {
-    /// `--help`.
-    Help,
-    /// `--version`.
-    Version,
+/// Settings of the short help.
+const COMMON: [Key; 6] = [
+    keys::PLATFORM,
+    keys::CONFIG_FILE,
+    keys::DISK,
+    keys::CLOUD_IMAGE_NAME,
+    keys::JSON,
+    keys::QUIET,
+];
+
+/// Returns the help that fits on one screen: the main jobs, the commands, and the options that most builds use.
+pub(super) fn short_help() -> String {
+    let mut text = format!("{ABOUT}\n\nUsage: build-image [OPTIONS] [COMMAND]\n");
+    text.push_str(&format!("{}\n\nCommands:\n", examples().join("\n")));
+    for (topic, verbs) in super::TOPICS {
+        text.push_str(&format!("  {topic:<9} {}\n", verbs.join(", ")));
+    }
+    text.push_str("\nOptions:\n");
+    for row in rows_of(&COMMON) {
+        let short = row.flag.map_or_else(|| "    ".to_owned(), |flag| format!("-{flag}, "));
+        let value = match row.command_line {
+            CommandLine::Switch => String::new(),
+            CommandLine::Value => format!(" <{}>", value_name(row.setting.kind)),
+        };
+        let flag = format!("{short}--{}{value}", row.long());
+        text.push_str(&format!("  {flag:<28}  {}\n", first_clause(&row.setting.summary)));
+    }
+    text.push_str("  -h, --help                    this screen, or with --help every option\n");
+    text.push_str("  -V, --version                 print the version\n");
+    text
+}
+
+/// Returns the part of a summary before its details.
+fn first_clause(summary: &str) -> &str {
+    summary.split([';', ':', ',']).next().unwrap_or(summary)
 }
 
 /// Builds the parser for a set of rows.
@@ -49,8 +78,9 @@ pub(super) fn command(name: &'static str, rows: &[Row]) -> Command {
         .disable_help_flag(true)
         .disable_version_flag(true)
         .disable_help_subcommand(true)
-        .arg(switch("HELP", 'h', "help", "print this help"))
-        .arg(switch("VERSION", 'v', "version", "print the version"));
+        .arg(switch("HELP", "help").help("print every option, with -h a screen of them"))
+        .arg(switch("SHORT_HELP", SHORT_HELP).short('h').hide(true))
+        .arg(switch("VERSION", "version").short('V').short_alias('v').help("print the version"));
     for row in rows {
         command = command.arg(flag(row));
     }
@@ -60,8 +90,11 @@ pub(super) fn command(name: &'static str, rows: &[Row]) -> Command {
     command
 }
 
-fn switch(key: &'static str, short: char, long: &'static str, help: &'static str) -> Arg {
-    Arg::new(key).short(short).long(long).help(help).action(ArgAction::SetTrue)
+/// Long name of the hidden flag behind `-h`.
+const SHORT_HELP: &str = "short-help";
+
+fn switch(key: &'static str, long: &'static str) -> Arg {
+    Arg::new(key).long(long).action(ArgAction::SetTrue)
 }
 
 /// Builds the flag of a row.
@@ -144,7 +177,11 @@ pub(super) fn matches(parser: Command, args: &[String]) -> Result<Option<ArgMatc
             let text = format!("{name} needs one of {}", verbs.join(", "));
             Err(Error::usage(text).hint(format!("see {name} --help")))
         }
-        Err(error) => Err(usage(&error, &format!("{name} --help"))),
+        Err(error) => {
+            let is_unknown = error.kind() == ErrorKind::UnknownArgument;
+            let known = unknown::flag(args).filter(|_| is_unknown);
+            Err(known.unwrap_or_else(|| usage(&error, &format!("{name} --help"))))
+        }
     }
 }
 
@@ -152,8 +189,8 @@ pub(super) fn matches(parser: Command, args: &[String]) -> Result<Option<ArgMatc
 pub(super) enum Parsed {
     /// Texts by key.
     Texts(BTreeMap<String, String>),
-    /// Help or version, with the text to print.
-    Information(Information, String),
+    /// The help or the version, to print instead of a build.
+    Text(String),
 }
 
 /// Parses normalised arguments.
@@ -164,14 +201,20 @@ pub(super) fn parse(mut command: Command, rows: &[Row], args: &[String]) -> Resu
     let name = command.get_name().to_owned();
     let argv = std::iter::once(name).chain(args.iter().cloned());
     let matches = command.try_get_matches_from_mut(argv).map_err(|error| {
-        value_of_a_switch(rows, args).unwrap_or_else(|| usage(&error, "build-image --help"))
+        value_of_a_switch(rows, args)
+            .or_else(|| unknown::flag(args).filter(|_| error.kind() == ErrorKind::UnknownArgument))
+            .unwrap_or_else(|| usage(&error, "build-image --help"))
     })?;
+    if matches.get_flag("SHORT_HELP") {
+        return Ok(Parsed::Text(short_help()));
+    }
     if matches.get_flag("HELP") {
-        return Ok(Parsed::Information(Information::Help, command.render_help().to_string()));
+        return Ok(Parsed::Text(command.render_help().to_string()));
     }
     if matches.get_flag("VERSION") {
+        // Old scripts read this form.
         let text = concat!("version=", env!("CARGO_PKG_VERSION"), "\n").to_owned();
-        return Ok(Parsed::Information(Information::Version, text));
+        return Ok(Parsed::Text(text));
     }
     if let Some((verb, _)) = matches.subcommand() {
         return Err(Error::usage(format!("`{verb}` must be the first word"))

@@ -1,12 +1,13 @@
 //! Prints `build-image help`: the help of a verb, or the description of settings.
 
+use build_image_plugin_api::SettingKind;
 use clap::{Arg, ArgAction, Command};
 
 use super::{args, build, command, command::value_name, example};
 use crate::{
     error::{Error, Result},
-    plugins::Plugin,
-    settings::{Environment, PREFIX, Row, Use, core_rows, rows_for},
+    plugins::{Loader, Plugin},
+    settings::{CommandLine, Environment, PREFIX, Row, Use, core_rows, rows_for},
 };
 
 /// The topic that describes settings.
@@ -14,9 +15,12 @@ const SETTINGS: &str = "settings";
 
 pub(super) fn parser() -> Command {
     Command::new("build-image help")
-        .about("Explains a verb, or with `settings` what can be set.")
-        .arg(Arg::new("WHAT").help("a verb, or `settings`"))
-        .arg(Arg::new("KEY").help("one setting, in any spelling; all when left out"))
+        .about("Explains a command, or with `settings` what can be set.")
+        .arg(Arg::new("WHAT").help("a command, or `settings`"))
+        .arg(
+            Arg::new("KEY")
+                .help("a setting, in any spelling, also of a provider; all when left out"),
+        )
         .arg(
             Arg::new("MARKDOWN")
                 .long("markdown")
@@ -64,7 +68,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
         .filter(|row| !row.setting.hidden && row.unsupported.is_none())
         .collect();
     let chosen = match matches.get_one::<String>("KEY") {
-        Some(key) => vec![named(&rows, key)?.clone()],
+        Some(key) => named(&rows, &loader, key)?,
         None => rows,
     };
     let text = if matches.get_flag("EXAMPLE") {
@@ -78,20 +82,37 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     Ok(())
 }
 
-/// Finds a row by its key, as files, flags or variables spell it.
-fn named<'a>(rows: &'a [Row], key: &str) -> Result<&'a Row> {
+/// Returns the rows of a key: of the core and of the chosen provider, otherwise of every provider that loads.
+fn named(rows: &[Row], loader: &Loader, key: &str) -> Result<Vec<Row>> {
+    if let Some(row) = find(rows, key) {
+        return Ok(vec![row.clone()]);
+    }
+    let mut candidates = loader.search.all();
+    candidates.dedup_by(|later, first| later.name == first.name);
+    let loaded = candidates.iter().filter_map(|candidate| loader.ask(candidate).ok());
+    let all: Vec<Vec<Row>> = loaded.map(|plugin| plugin.rows()).collect();
+    let found: Vec<Row> = all.iter().filter_map(|rows| find(rows, key).cloned()).collect();
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let all = [rows.to_vec(), all.concat()].concat();
+    let hint = super::unknown::nearest(&all, &spelled(key)).map_or_else(
+        || "build-image help settings lists them; those of a provider with -p NAME".to_owned(),
+        |near| format!("did you mean `{near}`?"),
+    );
+    Err(Error::usage(format!("unknown setting `{key}`")).hint(hint))
+}
+
+/// Returns the key, which files, flags, and variables spell differently.
+fn spelled(key: &str) -> String {
     let name = key.trim_start_matches('-').to_uppercase().replace('-', "_");
-    let name = name.strip_prefix(PREFIX).unwrap_or(&name);
+    name.strip_prefix(PREFIX).unwrap_or(&name).to_owned()
+}
+
+fn find<'a>(rows: &'a [Row], key: &str) -> Option<&'a Row> {
+    let name = spelled(key);
     let short = |row: &&Row| row.flag.is_some_and(|flag| key == format!("-{flag}"));
-    let found = rows.iter().find(|row| row.key() == name).or_else(|| rows.iter().find(short));
-    found.ok_or_else(|| {
-        let near = super::unknown::nearest(rows, name);
-        let hint = near.map_or_else(
-            || "build-image help settings lists them; those of a provider with -p NAME".to_owned(),
-            |near| format!("did you mean `{near}`?"),
-        );
-        Error::usage(format!("there is no setting `{key}`")).hint(hint)
-    })
+    rows.iter().find(|row| row.key() == name).or_else(|| rows.iter().find(short))
 }
 
 /// Returns the facts about a row, without its key and its summary.
@@ -102,7 +123,7 @@ fn facts(row: &Row) -> Vec<(&'static str, String)> {
     let prefixed = format!("{PREFIX}{}", row.key());
     let variables = if row.prefixed_only { prefixed } else { format!("{prefixed}, {}", row.key()) };
     facts.push(("environment", variables));
-    facts.push(("kind", value_name(setting.kind).to_owned()));
+    facts.push(("kind", kind_name(row).to_owned()));
     if !setting.choices.is_empty() {
         facts.push(("one of", setting.choices.join(", ")));
     }
@@ -119,6 +140,14 @@ fn facts(row: &Row) -> Vec<(&'static str, String)> {
         facts.push(("secret", "never shown; better in the file or the environment".to_owned()));
     }
     facts
+}
+
+/// Returns the kind of a row's values.
+fn kind_name(row: &Row) -> &'static str {
+    match row.command_line {
+        CommandLine::Switch => value_name(SettingKind::Boolean),
+        CommandLine::Value => value_name(row.setting.kind),
+    }
 }
 
 fn plain(rows: &[Row]) -> String {
@@ -163,11 +192,10 @@ mod tests {
     fn a_setting_is_found_in_every_spelling() {
         let rows = core_rows();
         for spelling in ["IMAGE_DIR", "image-dir", "--image-dir", "F5_IMAGE_DIR", "image_dir"] {
-            assert_eq!(named(&rows, spelling).unwrap().key(), "IMAGE_DIR", "{spelling}");
+            assert_eq!(find(&rows, spelling).unwrap().key(), "IMAGE_DIR", "{spelling}");
         }
-        assert_eq!(named(&rows, "-p").unwrap().key(), "PLATFORM");
-        let error = named(&rows, "--image-dri").unwrap_err();
-        assert_eq!(error.hint.as_deref(), Some("did you mean `IMAGE_DIR`?"));
+        assert_eq!(find(&rows, "-p").unwrap().key(), "PLATFORM");
+        assert!(find(&rows, "--image-dri").is_none());
     }
 
     #[test]

@@ -77,22 +77,31 @@ fn keep_private() {
 
 /// Verbs other than the build, which has no verb.
 const VERBS: [(&str, &str); 16] = [
-    ("plan", "print what a build would do, and do nothing"),
+    ("plan", "print what a build would do, without doing it"),
     ("publish", "upload and register the image of a bundle"),
     ("upload", "upload an image, to register it later"),
     ("register", "register an image from an uploaded object"),
-    ("resume", "go on with a build that was killed or kept"),
+    ("resume", "resume a build that was killed or kept"),
     ("matrix", "expand a file that describes many builds, or run them"),
     ("runs", "list builds that left something"),
     ("gc", "remove what killed builds left, here and in the cloud"),
     ("images", "list and change the images in an account"),
     ("inspect", "read what is inside a disk image"),
     ("boot", "boot a disk image in qemu without writing it"),
-    ("providers", "list, inspect, check and begin provider plugins"),
-    ("doctor", "look whether builds can work on this host"),
-    ("completions", "print what makes a shell complete command lines"),
+    ("providers", "list, inspect, check, and scaffold provider plugins"),
+    ("doctor", "check this host"),
+    ("completions", "generate shell completions"),
     ("man", "write the manual pages"),
-    ("help", "explain a verb, or settings"),
+    ("help", "explain a command, or settings"),
+];
+
+/// The verbs by topic, as the short help lists them.
+const TOPICS: [(&str, &[&str]); 5] = [
+    ("look", &["plan", "inspect", "boot", "doctor"]),
+    ("in parts", &["publish", "upload", "register", "matrix"]),
+    ("recover", &["resume", "runs", "gc"]),
+    ("manage", &["images", "providers"]),
+    ("help", &["help [COMMAND]", "help settings [KEY]", "completions", "man"]),
 ];
 
 fn dispatch(args: Vec<String>, environment: &Environment) -> u8 {
@@ -123,7 +132,7 @@ fn dispatch(args: Vec<String>, environment: &Environment) -> u8 {
             Some(args) => return dispatch(args, environment),
             None => help::run(rest, environment),
         },
-        Some((arg, _)) if !arg.starts_with('-') => Err(unknown::verb(arg)),
+        Some((arg, rest)) if !arg.starts_with('-') => Err(unknown::verb(arg, rest)),
         _ => return build::run(args, environment, None),
     };
     match result {

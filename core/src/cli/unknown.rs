@@ -1,25 +1,88 @@
 //! Reports unknown arguments and keys, and suggests the closest known one.
 
+use super::args;
 use crate::{
     error::{Error, Problem, Result, Stage},
     plugins::{Candidate, Loader},
     report::Reporter,
-    settings::{FileLayer, Row},
+    settings::{FileLayer, Row, keys},
 };
 
 /// Minimum similarity (Jaro–Winkler) at which a key counts as a typo of another.
 const ALIKE: f64 = 0.92;
 
+/// Words that other tools use for commands, and what to write instead.
+const COMMANDS: [(&str, &str); 9] = [
+    ("build", "leave `build` out: build-image --disk FILE -p PROVIDER"),
+    ("create", "leave `create` out: build-image --disk FILE -p PROVIDER"),
+    (
+        "list",
+        "build-image images list -p PROVIDER, build-image runs, or build-image providers list",
+    ),
+    ("version", "build-image --version"),
+    ("validate", "build-image plan --check …"),
+    ("delete", "build-image images delete ID -p PROVIDER"),
+    ("clean", "build-image gc"),
+    ("import", "leave `import` out: build-image --disk FILE -p PROVIDER"),
+    ("check", "build-image plan --check …, or build-image doctor"),
+];
+
+/// Flags that other tools have, and what to write instead. `PROVIDER` stands for the name of the provider.
+const FLAGS: [(&str, &str); 14] = [
+    ("--region", "--PROVIDER-region NAME, if the provider has regions"),
+    ("--bucket", "--PROVIDER-bucket NAME, if the provider has buckets"),
+    ("--verbose", "--log-level debug, and read the log file"),
+    ("--debug", "--log-level debug, and read the log file"),
+    ("--name", "--cloud-image-name NAME"),
+    ("--image-name", "--cloud-image-name NAME"),
+    ("--dry-run", "build-image plan …, or build-image plan --check …"),
+    ("--force", "images are replaced with --PROVIDER-if-exists replace, if the provider has it"),
+    (
+        "--overwrite",
+        "images are replaced with --PROVIDER-if-exists replace, if the provider has it",
+    ),
+    (
+        "--output",
+        "--image-dir DIRECTORY for published images, --output-json-file FILE for the result",
+    ),
+    ("--input", "--disk FILE, or -i FILE for an installer ISO"),
+    ("--image", "--disk FILE"),
+    ("--provider", "-p NAME"),
+    ("--tag", "--image-tags '[{name: value}]'"),
+];
+
 /// Reports an unknown verb.
-pub(super) fn verb(arg: &str) -> Error {
+pub(super) fn verb(arg: &str, rest: &[String]) -> Error {
     let near = super::VERBS.iter().find(|(verb, _)| strsim::jaro_winkler(verb, arg) > 0.8);
-    let error = Error::usage(format!("`{arg}` is neither a flag nor a verb"));
+    let error = Error::usage(format!("unknown command `{arg}`"));
+    if let Some((_, instead)) = COMMANDS.iter().find(|(word, _)| *word == arg) {
+        return error.hint(*instead);
+    }
+    if std::path::Path::new(arg).is_file() {
+        let flag = if arg.to_lowercase().ends_with(".iso") { "-i" } else { "--disk" };
+        let words = std::iter::once(arg).chain(rest.iter().map(String::as_str));
+        return error.hint(format!("build-image {flag} {}", words.collect::<Vec<_>>().join(" ")));
+    }
     match near {
         Some((verb, _)) => error.hint(format!("did you mean `build-image {verb}`?")),
-        None => {
-            error.hint("an ISO is given with -i, a disk image with --disk; see build-image --help")
-        }
+        None => error.hint("an ISO is given with -i, a disk image with --disk; see build-image -h"),
     }
+}
+
+/// Reports a flag that other tools have; `None` if none of the arguments is one.
+pub(super) fn flag(args: &[String]) -> Option<Error> {
+    let provider = args::core_texts(args).remove(keys::PLATFORM.name());
+    let flags = args.iter().take_while(|arg| *arg != "--");
+    let names = flags.filter_map(|arg| arg.split('=').next());
+    let (name, instead) = names.into_iter().find_map(|name| {
+        let name = if name == "-o" { "--output" } else { name };
+        FLAGS.iter().find(|(flag, _)| *flag == name)
+    })?;
+    let instead = match provider {
+        Some(provider) if !provider.contains(',') => instead.replace("PROVIDER", &provider),
+        _ => (*instead).to_owned(),
+    };
+    Some(Error::usage(format!("unknown flag `{name}`")).hint(format!("write {instead}")))
 }
 
 /// Checks the keys of the configuration file that are not settings of this build. A key close to a setting is a typo
@@ -54,13 +117,13 @@ pub(super) fn keys(
             tracing::info!(key, place, "belongs to another provider");
         } else if let Some(near) = nearest(rows, key) {
             problems.push(
-                Problem::new(format!("{place}: there is no setting `{key}`"))
+                Problem::new(format!("{place}: unknown setting `{key}`"))
                     .hint(format!("did you mean `{near}`?")),
             );
         } else if others.any_knows(key) {
             tracing::info!(key, place, "belongs to another provider");
         } else {
-            let text = format!("{place}: `{key}` is no setting of this build, left alone");
+            let text = format!("{place}: `{key}` is not a setting of this build and is ignored");
             reporter.warning(&text, None);
         }
     }

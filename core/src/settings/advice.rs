@@ -4,6 +4,15 @@ use build_image_plugin_api::SettingKind;
 
 use super::{parse::parse_text, resolve::Origin, row::Row};
 
+/// Returns a hint for a text that would fit its row in lower case.
+pub(super) fn lower_case(row: &Row, text: &str) -> Option<String> {
+    let lower = text.to_lowercase();
+    let fits = !row.setting.secret
+        && lower != text
+        && matches!(parse_text(&row.setting, &lower), Ok(Some(_)));
+    fits.then(|| format!("did you mean `{lower}`?"))
+}
+
 /// Returns a hint for a value that does not fit its row: an example where one is available, otherwise the kind of the
 /// setting. A hint for a secret has no example and never suggests the command line.
 pub(super) fn advice(row: &Row, origin: &Origin) -> String {
@@ -81,6 +90,17 @@ mod tests {
             (&place, &file, "for example PLACE: up-there"),
         ] {
             assert_eq!(advice(row, origin), text);
+        }
+    }
+
+    #[test]
+    fn a_text_that_fits_in_lower_case_is_suggested() {
+        let name = Setting::new("NAME", SettingKind::Text, "x").pattern("[a-z]+");
+        let secret = Row::new(name.clone().secret());
+        let name = Row::new(name);
+        assert_eq!(lower_case(&name, "Alibaba").as_deref(), Some("did you mean `alibaba`?"));
+        for (row, text) in [(&name, "alibaba"), (&name, "A-B"), (&secret, "Hunter")] {
+            assert_eq!(lower_case(row, text), None, "{text}");
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    advice::advice,
+    advice::{advice, lower_case},
     builder::Builder,
     env::Environment,
     file::FileLayer,
@@ -167,7 +167,7 @@ impl Layers {
             return Ok(explicit);
         }
         let Some(default) = &row.setting.default else { return Ok(None) };
-        with_origin(row, parse_at(&row.setting, default, self.roots()), Origin::Default)
+        with_origin(row, default, parse_at(&row.setting, default, self.roots()), Origin::Default)
     }
 
     fn explicit(&self, row: &Row) -> Result<Option<Value>, Problem> {
@@ -177,7 +177,8 @@ impl Layers {
             return Ok(Some(Value { json, origin: target.origin.clone() }));
         }
         if let Some(text) = self.command_line.get(key) {
-            let value = with_origin(row, parse_at(&row.setting, text, roots), Origin::CommandLine)?;
+            let value =
+                with_origin(row, text, parse_at(&row.setting, text, roots), Origin::CommandLine)?;
             if value.is_some() {
                 return Ok(value);
             }
@@ -186,7 +187,8 @@ impl Layers {
             && let Some(entry) = file.get(key)
         {
             let origin = Origin::File(file.path.clone(), entry.line);
-            let value = with_origin(row, parse_value(&row.setting, &entry.value, roots), origin)?;
+            let parsed = parse_value(&row.setting, &entry.value, roots);
+            let value = with_origin(row, entry.value.as_str().unwrap_or_default(), parsed, origin)?;
             if value.is_some() {
                 return Ok(value);
             }
@@ -194,22 +196,21 @@ impl Layers {
         let Some((name, text)) = self.environment.setting(row) else { return Ok(None) };
         // The environment belongs to this process, and so do its relative paths.
         let roots = Roots { base: None, ..roots };
-        with_origin(row, parse_at(&row.setting, text, roots), Origin::Environment(name))
+        with_origin(row, text, parse_at(&row.setting, text, roots), Origin::Environment(name))
     }
 }
 
 fn with_origin(
     row: &Row,
+    text: &str,
     parsed: Result<Option<Json>, String>,
     origin: Origin,
 ) -> Result<Option<Value>, Problem> {
     match parsed {
         Ok(Some(json)) => Ok(Some(Value { json, origin })),
         Ok(None) => Ok(None),
-        Err(what) => {
-            Err(Problem::new(format!("{} ({origin}): {what}", row.key()))
-                .hint(advice(row, &origin)))
-        }
+        Err(what) => Err(Problem::new(format!("{} ({origin}): {what}", row.key()))
+            .hint(lower_case(row, text).unwrap_or_else(|| advice(row, &origin)))),
     }
 }
 

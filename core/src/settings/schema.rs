@@ -14,7 +14,8 @@ use super::{
 
 /// Help headings.
 const BUILD: &str = "Build";
-const SOURCE: &str = "Source";
+pub(crate) const GROUP_OF_SOURCES: &str = "Source";
+const SOURCE: &str = GROUP_OF_SOURCES;
 const DISK: &str = "Disk";
 const BOOT: &str = "Boot test";
 const OUTPUT: &str = "Output";

@@ -62,7 +62,7 @@ pub(super) fn prepare(
         }
     }
     let mut texts = match command::parse(command::command("build-image", &rows), &rows, args)? {
-        Parsed::Information(_, text) => return Ok(Ready::Text(text)),
+        Parsed::Text(text) => return Ok(Ready::Text(text)),
         Parsed::Texts(texts) => texts,
     };
     texts.remove(keys::PLATFORM.name());
