@@ -78,6 +78,30 @@ impl AtomicFile {
         }
     }
 
+    /// Takes over a complete file at a temporary path, to give it its final name. It is locked as if it was created here.
+    ///
+    /// # Errors
+    /// Fails when the path is not a file, or another process holds its lock.
+    pub fn open_at(temporary: &Path, target: &Path) -> io::Result<Self> {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(temporary)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if let Err(TryLockError::WouldBlock) = lock::take(&file) {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        let made = Self {
+            identity: Identity::of_file(&file)?,
+            file,
+            temporary: temporary.to_owned(),
+            target: target.to_owned(),
+            committed: false,
+        };
+        made.check()?;
+        Ok(made)
+    }
+
     /// Returns `None` if another process considered the new file abandoned before it was locked.
     fn try_create(temporary: &Path, target: &Path, mode: u32) -> io::Result<Option<Self>> {
         let file = OpenOptions::new()
