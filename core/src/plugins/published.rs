@@ -15,7 +15,10 @@ use build_image_disk::{
 };
 use build_image_files::AtomicFile;
 use build_image_plugin_api::{Error, ErrorKind, Result};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 
 use super::{disks::ImageOutput, host::disk_error};
 use crate::signature::Algorithm;
@@ -126,15 +129,11 @@ impl ImageHandle {
             }
             ImageOutput::File(file) => {
                 let Packed { path: from, length, digests } = sole(file)?.finish()?;
-                let moved = renameat_with(CWD, &from, CWD, path, RenameFlags::NOREPLACE);
-                match moved.map_err(io::Error::from) {
-                    Ok(()) => Ok(()),
-                    Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                        copy(&from, path)
-                    }
-                    Err(error) => Err(error),
-                }
-                .map_err(|error| DiskError::io("cannot write", path, error))?;
+                move_to(&from, path).map_err(|error| {
+                    // Nothing but this image is at the path.
+                    let _ = fs::remove_file(&from);
+                    DiskError::io("cannot write", path, error)
+                })?;
                 (length, digests)
             }
         };
@@ -167,10 +166,46 @@ fn in_use() -> DiskError {
     DiskError::new(Kind::Tool, "the provider still reads the image")
 }
 
+/// Gives a file another name, which must not exist.
+fn move_to(from: &Path, path: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, path, RenameFlags::NOREPLACE) {
+        Err(Errno::XDEV) => copy(from, path),
+        // The file system or kernel cannot compare and rename at once.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match fs::symlink_metadata(path) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(from, path),
+        },
+        renamed => renamed.map_err(io::Error::from),
+    }
+}
+
 /// Moves a file into another file system. The kernel copies it, without its data passing through this process.
 fn copy(from: &Path, path: &Path) -> io::Result<()> {
     let target = AtomicFile::create_at(path, path)?;
     io::copy(&mut File::open(from)?, &mut target.file())?;
     target.commit()?;
     fs::remove_file(from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_written_image_gets_a_name_that_does_not_exist_and_replaces_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, path) = (directory.path().join("from"), directory.path().join("path"));
+        let ways: [fn(&Path, &Path) -> io::Result<()>; 2] = [move_to, copy];
+        for way in ways {
+            fs::write(&from, "new").unwrap();
+            fs::write(&path, "older").unwrap();
+            assert_eq!(way(&from, &path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(fs::read_to_string(&path).unwrap(), "older");
+            fs::remove_file(&path).unwrap();
+            way(&from, &path).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+            fs::remove_file(&path).unwrap();
+        }
+    }
 }
