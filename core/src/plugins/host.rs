@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use build_image_disk::{format::GuestReader, pack::Control};
+use build_image_disk::{Kind, format::GuestReader, pack::Control};
 use build_image_files::Identity;
 use build_image_plugin_api::{
     Disk, DiskSpec, Error, ErrorKind, Event, Host, LogLevel, LogRecord, Progress, Resource, Result,
@@ -26,10 +26,12 @@ use super::{
     published::{FileDigests, ImageHandle, Published},
 };
 use crate::{
+    artifacts::more_space,
     interrupt::Interrupt,
     journal::{Entry, Journal},
     publication::{PublishedFile, Translation},
     report::Reporter,
+    settings::keys::IMAGE_DIR,
     signature::Algorithm,
 };
 
@@ -438,7 +440,11 @@ impl Host for RunHost {
                 Ok(WrittenDisk::new(length).digests(digests.into_iter().map(named)))
             }
             Err(_) if self.interrupt.is_set() => Err(Error::cancelled()),
-            Err(error) => Err(disk_error(error)),
+            Err(error) => {
+                let is_full = error.kind() == Kind::NoSpace;
+                let error = disk_error(error);
+                Err(if is_full { error.with_hint(more_space(IMAGE_DIR)) } else { error })
+            }
         }
     }
 }

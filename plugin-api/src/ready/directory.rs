@@ -65,7 +65,12 @@ pub fn write(context: &Context, request: &UploadRequest) -> Result<Uploaded> {
         Err(error) if error.kind == ErrorKind::Unsupported => {
             planned.create(context, |file| copy(context, &request.disk, file))?
         }
-        Err(error) => return Err(error),
+        // The temporary name says nothing to the user.
+        Err(mut error) => {
+            let [temporary, target] = [&planned.temporary, &target].map(|path| path.display());
+            error.message = error.message.replace(&temporary.to_string(), &target.to_string());
+            return Err(error);
+        }
     };
     Ok(Uploaded {
         location: target.display().to_string(),
