@@ -6,7 +6,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 /// Number of written bytes after which the storage gets them.
-const STRETCH: u64 = 32 << 20;
+const STRETCH: u64 = 16 << 20;
 
 /// Syncs the data of a file again and again in a thread. It does not replace the last sync.
 #[derive(Debug)]

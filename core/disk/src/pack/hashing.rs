@@ -12,8 +12,9 @@ use crate::field::index;
 
 /// Length of a buffer in bytes.
 pub(crate) const PIECE: usize = 1 << 20;
-/// Maximum number of buffers: the slowest digest may be so many pieces behind.
-const BUFFERS: usize = 8;
+/// Maximum number of buffers: the slowest digest may be so many pieces behind, or go on so long while a write waits for
+/// the storage.
+const BUFFERS: usize = 24;
 
 /// The digests of a stream that has not ended.
 pub(crate) struct Hashing {
@@ -33,8 +34,8 @@ struct Worker {
 }
 
 /// A buffer that returns when the last thread has processed it.
-struct Piece {
-    bytes: Vec<u8>,
+pub(crate) struct Piece {
+    pub(crate) bytes: Vec<u8>,
     home: Sender<Vec<u8>>,
 }
 
@@ -69,10 +70,11 @@ impl Hashing {
         vec![0; PIECE]
     }
 
-    /// Adds the first `len` bytes of a buffer that came from [`Hashing::buffer`].
-    pub(crate) fn add(&self, buffer: Vec<u8>, len: usize) {
+    /// Adds the first `len` bytes of a buffer that came from [`Hashing::buffer`], and returns the buffer to be read.
+    pub(crate) fn add(&self, buffer: Vec<u8>, len: usize) -> Arc<Piece> {
         let piece = Arc::new(Piece { bytes: buffer, home: self.home.clone() });
         self.pass(&piece, len);
+        piece
     }
 
     /// Adds zeros.

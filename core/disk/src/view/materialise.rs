@@ -64,8 +64,8 @@ fn write(
                 let message = format!("the image ends at byte {offset}, not at {len}");
                 return Err(Error::new(Kind::Malformed, message));
             }
-            flusher.wrote(write_data(&staged, &buffer[..got], offset)?);
-            hashing.add(buffer, got);
+            let piece = hashing.add(buffer, got);
+            flusher.wrote(write_data(&staged, &piece.bytes[..got], offset)?);
             offset += got as u64;
         }
         if progress(offset).is_break() {
