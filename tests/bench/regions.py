@@ -17,7 +17,7 @@ def measure():
         for count, runs in costs.items():
             say(f"copies to {count} regions, round {number + 1}")
             warm(disk)
-            settings = {"ALIBABA_IMAGE_COPY_REGIONS": ", ".join(OTHERS[:count])} if count else {}
+            settings = {"ALIBABA_IMAGE_COPY_REGIONS": f"[{', '.join(OTHERS[:count])}]"} if count else {}
             runs.append(vars(contenders.run(OURS, disk, settings=settings, import_seconds=SECONDS)))
     return {"costs": {str(count): runs for count, runs in costs.items()}}
 
