@@ -273,6 +273,32 @@ mod tests {
     }
 
     #[test]
+    fn a_complete_file_is_taken_over_and_nothing_else_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let (complete, target) = (directory.path().join(".x.part"), directory.path().join("x"));
+        fs::write(&complete, "complete").unwrap();
+        let other = File::open(&complete).unwrap();
+        lock::take(&other).unwrap();
+        let kind = |path: &Path| AtomicFile::open_at(path, &target).unwrap_err().kind();
+        assert_eq!(kind(&complete), io::ErrorKind::ResourceBusy);
+        drop(other);
+        let link = directory.path().join("link");
+        symlink(&complete, &link).unwrap();
+        assert_eq!(kind(&link), io::ErrorKind::FilesystemLoop);
+        assert_eq!(kind(&directory.path().join("absent")), io::ErrorKind::NotFound);
+        fs::remove_file(link).unwrap();
+        // Dropped, it is removed like one that was created here.
+        drop(AtomicFile::open_at(&complete, &target).unwrap());
+        assert_eq!(names(directory.path()), [""; 0]);
+        fs::write(&complete, "complete").unwrap();
+        let taken = AtomicFile::open_at(&complete, &target).unwrap();
+        assert!(lock::is_taken(&File::open(&complete).unwrap()));
+        taken.commit().unwrap();
+        assert_eq!(names(directory.path()), ["x"]);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "complete");
+    }
+
+    #[test]
     fn a_file_appears_complete_and_the_older_one_stays_until_then() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("disk.img");
