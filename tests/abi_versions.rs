@@ -38,8 +38,8 @@ const REHEARSAL: [(&str, &str, &str); 8] = [
     ),
     (
         "plugin-api/src/wire/abi.rs",
-        "        buffer: RSliceMut<'_, u8>,\n    ) -> RResult<u64, FfiError>;\n",
-        "        buffer: RSliceMut<'_, u8>,\n    ) -> RResult<u64, FfiError>;
+        "        no_service(path)\n    }\n",
+        "        no_service(path)\n    }
     fn rehearsal(&self) -> u64 {
         0
     }

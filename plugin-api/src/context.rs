@@ -1,12 +1,12 @@
 //! Gives a step access to the services of the host: log, progress, events, secrets, checkpoints, disks.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    Disk, DiskSpec, Error, ErrorKind, Resource, Result, Secret,
+    Disk, DiskSpec, Error, ErrorKind, Resource, Result, Secret, WrittenDisk,
     document::{DiscardRequest, Discarded, Remaining},
 };
 
@@ -193,6 +193,20 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// When the disk cannot be read.
     fn disk_read_at(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize>;
+    /// Writes a whole view to a file that does not exist yet, and makes it durable. Since 1.1.
+    ///
+    /// # Errors
+    /// `unsupported` when the host cannot do it; then nothing happened, and the caller reads the view instead. When the
+    /// disk cannot be read or the file cannot be written.
+    fn disk_write(&self, disk: u64, path: &Path) -> Result<WrittenDisk> {
+        let _ = (disk, path);
+        Err(no_disk_write())
+    }
+}
+
+/// The error of a host that does not write views to files.
+pub(crate) fn no_disk_write() -> Error {
+    Error::unsupported("this host writes no disks to files", "read the disk and write it")
 }
 
 /// Access of a step to the host. Cheap to clone.
@@ -335,6 +349,19 @@ impl Context {
     /// When the disk cannot be read.
     pub fn read_disk(&self, disk: &Disk, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         self.host.disk_read_at(disk.id, offset, buffer)
+    }
+
+    /// Lets the host write the whole disk to `path`, which must not exist, and make it durable, with progress. This is
+    /// the fastest way to a file: an image that the host has written already only gets another name, and digests are
+    /// computed at the same time. The disk cannot be read afterwards.
+    ///
+    /// # Errors
+    /// `unsupported` when the host cannot do it, such as one of version 1.0, or of an isolated provider; nothing
+    /// happened then: use [`Context::copy_disk`]. When the disk cannot be read or the file cannot be written;
+    /// [`Error::cancelled`].
+    pub fn write_disk(&self, disk: &Disk, path: &Path) -> Result<WrittenDisk> {
+        self.check_cancelled()?;
+        self.host.disk_write(disk.id, path)
     }
 
     /// Writes the whole disk to `target`, reports progress and stops when asked; returns the number of bytes

@@ -1,5 +1,7 @@
 //! Describes the disk that a provider requests and the view that it gets.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::DiskVariant;
@@ -191,5 +193,35 @@ impl Disk {
                 "ask for a format that is not compressed, or read until a read returns fewer bytes",
             )
         })
+    }
+}
+
+/// A disk that the host wrote to a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct WrittenDisk {
+    /// Length of the file in bytes.
+    pub length: u64,
+    /// Digests of the file that the host computed, such as `md5` and `sha256`, as lower-case hexadecimal digits.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub digests: BTreeMap<String, String>,
+}
+
+impl WrittenDisk {
+    /// Describes a file without digests.
+    #[must_use]
+    pub fn new(length: u64) -> Self {
+        Self { length, ..Self::default() }
+    }
+
+    /// Adds digests.
+    #[must_use]
+    pub fn digests<N: Into<String>>(
+        mut self,
+        digests: impl IntoIterator<Item = (N, String)>,
+    ) -> Self {
+        self.digests.extend(digests.into_iter().map(|(name, digest)| (name.into(), digest)));
+        self
     }
 }

@@ -71,7 +71,7 @@ pub use describe::{
     AbiRange, Description, DiskNeeds, DriverNeed, GuestNeeds, LetterCase, MachineNeeds, NameRules,
     Status, TagRules,
 };
-pub use disk::{Archive, Compression, Disk, DiskFormat, DiskSpec};
+pub use disk::{Archive, Compression, Disk, DiskFormat, DiskSpec, WrittenDisk};
 pub use error::{Error, ErrorDocument, ErrorKind, Exhausted, Result};
 pub use ovf::{Ovf, OvfConfiguration, OvfNetwork, OvfProduct, OvfProperty};
 pub use provider::{Provider, Step, Steps};

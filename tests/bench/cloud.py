@@ -1,6 +1,7 @@
 """The emulated cloud: a fresh one for every measurement, slow on order, and what was sent to it."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -25,14 +26,20 @@ def link(bits=None, latency_ms=0):
 
 
 class Cloud:
-    """`with Cloud() as cloud:` an emulator on a free port, its state forgotten at the end."""
+    """`with Cloud() as cloud:` an emulator on a free port, its state forgotten at the end. With `tls` its clients have to
+    trust `authority`; with `processors`, such as "1", it runs on these only."""
 
-    def __init__(self, rules=()):
+    def __init__(self, rules=(), tls=False, processors=None, import_seconds=0):
         self.folder = Path(tempfile.mkdtemp(prefix="build-image-bench.", dir=state_root()))
         self.log = self.folder / "requests"
         address = self.folder / "address"
         words = [BIN / "build-image-emulator-alibaba", "serve", "--state", self.folder / "cloud", "--bucket", "bench",
-                 "--fast-etags", "--log-requests", self.log, "--print-address-to", address]
+                 "--fast-etags", "--import-seconds", import_seconds, "--log-requests", self.log, "--print-address-to", address]
+        self.authority = self.folder / "ca.pem" if tls else None
+        if tls:
+            words += ["--tls", "--ca-file", self.authority]
+        if processors:
+            words = ["taskset", "--cpu-list", processors, *words]
         for rule in rules:
             words += ["--fault-rule", json.dumps(rule)]
         self.process = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL)
@@ -41,6 +48,10 @@ class Cloud:
                 sys.exit("bench: the emulator did not start")
             time.sleep(0.01)
         self.url = address.read_text().strip()
+
+    def environment(self):
+        """Of a client."""
+        return {**os.environ, "SSL_CERT_FILE": str(self.authority)} if self.authority else None
 
     def configure(self, folder, **settings):
         """Writes the `config.yml` of a build for this cloud."""

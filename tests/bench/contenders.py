@@ -60,13 +60,15 @@ WORDS = {
 SETTINGS = {OURS_PACKED: {"ALIBABA_DISK_COMPRESSION": "zlib"}}
 
 
-def run(name, disk, rules=(), look=None):
-    """One measured run into a fresh cloud. `look` gets the cloud and the folder when it is over."""
+def run(name, disk, rules=(), look=None, processors=None, service_processors=None, settings=None, **kind):
+    """One measured run into a fresh cloud of this kind, on these processors. `look` gets the cloud and the folder when it
+    is over."""
     folder = Path(tempfile.mkdtemp(prefix="run.", dir=WORK))
+    pinned = ["taskset", "--cpu-list", processors] if processors else []
     try:
-        with cloud.Cloud(rules) as place:
-            place.configure(folder, **SETTINGS.get(name, {}))
-            cost = measure.measure(WORDS[name](place.url, disk), folder)
+        with cloud.Cloud(rules, processors=service_processors, **kind) as place:
+            place.configure(folder, **SETTINGS.get(name, {}), **(settings or {}))
+            cost = measure.measure([*pinned, *WORDS[name](place.url, disk)], folder, env=place.environment())
             cost.sent = place.sent()
             told = (folder / "output").read_text().splitlines()
             if (result := folder / "result.json").exists():

@@ -2,11 +2,13 @@
 'use strict';
 const fs = require('fs');
 const http = require('http');
+const https = require('https');
 const path = require('path');
 const OSS = require('ali-oss');
 
 const [url, version, folder] = process.argv.slice(2);
-const sdk = `ali-oss ${version}`;
+const tls = url.startsWith('https:');
+const sdk = `ali-oss ${version}${tls ? ' TLS' : ''}`;
 const region = 'oss-cn-hangzhou';
 
 function note(operation, check, error) {
@@ -40,7 +42,7 @@ async function refused(operation, check, call, code) {
 function faults(...rules) {
   const body = JSON.stringify(rules);
   return new Promise((resolve, reject) => {
-    const request = http.request(`${url}/_emulator/faults`, { method: 'PUT', headers: { 'content-length': Buffer.byteLength(body) } },
+    const request = (tls ? https : http).request(`${url}/_emulator/faults`, { method: 'PUT', headers: { 'content-length': Buffer.byteLength(body) } },
       answer => { answer.resume(); answer.on('end', resolve); });
     request.on('error', reject);
     request.end(body);
@@ -66,7 +68,8 @@ const keys = ['plain', 'dir/a b+c', 'ключ/钥匙 %41', "tilde~!'()*"];
 
 async function buckets() {
   await does('PutBucket', 'makes a bucket', async () => (await demo.putBucket('fresh-bucket')).res.status, 200);
-  await does('ListBuckets', 'names it', async () => (await demo.listBuckets()).buckets.map(b => b.name), ['demo', 'fresh-bucket', 'other-region']);
+  // Without a bucket, the library names the server `.oss-cn-hangzhou.aliyuncs.com`, which no TLS server accepts.
+  if (!tls) await does('ListBuckets', 'names it', async () => (await demo.listBuckets()).buckets.map(b => b.name), ['demo', 'fresh-bucket', 'other-region']);
   await does('GetBucketInfo', 'location', async () => (await demo.getBucketInfo('demo')).bucket.Location, region);
   await does('GetBucketLocation', 'region', async () => (await demo.getBucketLocation('demo')).location, region);
   await does('GetBucketStat', 'counts', async () => (await demo.getBucketStat('fresh-bucket')).stat.ObjectCount, '0');

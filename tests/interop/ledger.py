@@ -1,4 +1,5 @@
-"""Checks and their outcome: one JSON line each on standard output, read by `run`."""
+"""Checks and their outcome: one JSON line each on standard output, read by `run`. Over TLS, the names of libraries end in
+` TLS`."""
 
 import json
 import urllib.request
@@ -8,7 +9,7 @@ class Ledger:
     """Writes down what a client library did. `code_of` finds the vendor's code in an exception."""
 
     def __init__(self, sdk, url, code_of):
-        self.sdk, self.url, self.code_of = sdk, url, code_of
+        self.sdk, self.url, self.code_of = sdk + (" TLS" if url.startswith("https:") else ""), url, code_of
 
     def note(self, operation, check, error):
         line = {"sdk": self.sdk, "operation": operation, "check": check, "error": error}

@@ -291,6 +291,8 @@ def identities():
     does("presigned URL", "changed", lambda: get(url.replace("meta?", "k?")).status, 403)
     ledger.faults({"operation": "GetObject", "count": 1, "action": {"skew_seconds": 100}})
     does("presigned URL", "expired", lambda: get(url).status, 403)
+    if URL.startswith("https:"):
+        return  # the emulator is a proxy of plain HTTP only
     real = "http://oss-cn-hangzhou.aliyuncs.com"
     does("endpoint", "virtual host", call(bucket(url=real, proxies={"http": URL})), True)
     refused("endpoint", "of another region", call(bucket(

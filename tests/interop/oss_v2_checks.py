@@ -257,6 +257,8 @@ def identities():
     ledger.faults({"operation": "GetObject", "count": 1, "action": {"skew_seconds": 100}})
     does("presigned URL", "expired", lambda: status(url), 403)
     ledger.faults()
+    if URL.startswith("https:"):
+        return  # the emulator is a proxy of plain HTTP only
     proxied = lambda host: client(url=f"http://{host}", proxy_host={"http": URL})
     does("endpoint", "virtual host", call(proxied("oss-cn-hangzhou.aliyuncs.com")), True)
     refused("endpoint", "of another region", call(proxied("oss-cn-beijing.aliyuncs.com")), "AccessDenied")

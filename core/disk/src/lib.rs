@@ -25,6 +25,7 @@
 pub mod error;
 pub mod facts;
 mod field;
+mod flush;
 pub mod format;
 pub mod initrd;
 pub mod installer;

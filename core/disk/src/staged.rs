@@ -25,6 +25,12 @@ impl Staged {
         AtomicFile::create(dest).map(Self).map_err(|error| Error::io("cannot create", dest, error))
     }
 
+    /// Creates the file under its final name, which must not exist; it is locked while it is written.
+    pub(crate) fn create_new(dest: &Path) -> Result<Self, Error> {
+        let created = AtomicFile::create_at(dest, dest);
+        created.map(Self).map_err(|error| Error::io("cannot create", dest, error))
+    }
+
     pub(crate) fn file(&self) -> &File {
         self.0.file()
     }

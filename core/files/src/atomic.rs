@@ -78,6 +78,30 @@ impl AtomicFile {
         }
     }
 
+    /// Takes over a complete file at a temporary path, to give it its final name. It is locked as if it was created here.
+    ///
+    /// # Errors
+    /// Fails when the path is not a file, or another process holds its lock.
+    pub fn open_at(temporary: &Path, target: &Path) -> io::Result<Self> {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(temporary)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if let Err(TryLockError::WouldBlock) = lock::take(&file) {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        let made = Self {
+            identity: Identity::of_file(&file)?,
+            file,
+            temporary: temporary.to_owned(),
+            target: target.to_owned(),
+            committed: false,
+        };
+        made.check()?;
+        Ok(made)
+    }
+
     /// Returns `None` if another process considered the new file abandoned before it was locked.
     fn try_create(temporary: &Path, target: &Path, mode: u32) -> io::Result<Option<Self>> {
         let file = OpenOptions::new()
@@ -246,6 +270,32 @@ mod tests {
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn a_complete_file_is_taken_over_and_nothing_else_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let (complete, target) = (directory.path().join(".x.part"), directory.path().join("x"));
+        fs::write(&complete, "complete").unwrap();
+        let other = File::open(&complete).unwrap();
+        lock::take(&other).unwrap();
+        let kind = |path: &Path| AtomicFile::open_at(path, &target).unwrap_err().kind();
+        assert_eq!(kind(&complete), io::ErrorKind::ResourceBusy);
+        drop(other);
+        let link = directory.path().join("link");
+        symlink(&complete, &link).unwrap();
+        assert_eq!(kind(&link), io::ErrorKind::FilesystemLoop);
+        assert_eq!(kind(&directory.path().join("absent")), io::ErrorKind::NotFound);
+        fs::remove_file(link).unwrap();
+        // Dropped, it is removed like one that was created here.
+        drop(AtomicFile::open_at(&complete, &target).unwrap());
+        assert_eq!(names(directory.path()), [""; 0]);
+        fs::write(&complete, "complete").unwrap();
+        let taken = AtomicFile::open_at(&complete, &target).unwrap();
+        assert!(lock::is_taken(&File::open(&complete).unwrap()));
+        taken.commit().unwrap();
+        assert_eq!(names(directory.path()), ["x"]);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "complete");
     }
 
     #[test]

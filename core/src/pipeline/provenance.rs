@@ -84,8 +84,13 @@ impl<'a> Pipeline<'a> {
         if let (Flow::Local, Some(uploaded)) = (self.plan.flow(), &work.uploaded) {
             // The files of an earlier process are read again.
             let resumed = self.was_reached(State::Registered);
-            let checksums = if resumed { Vec::new() } else { checksums_of(uploaded) };
-            files.push((PathBuf::from(&uploaded.location), checksums));
+            let file = PathBuf::from(&uploaded.location);
+            let checksums = match self.host.digests_of(&file) {
+                _ if resumed => Vec::new(),
+                Some(computed) => computed,
+                None => checksums_of(uploaded),
+            };
+            files.push((file, checksums));
         }
         let is_local = self.plan.flow() == Flow::Local;
         if !is_local && !self.wants_statement() {

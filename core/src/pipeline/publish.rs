@@ -164,12 +164,7 @@ impl Pipeline<'_> {
         let published = made.publish(publication.dir(), &mut progress);
         let published = published.map_err(|error| from_disk(Stage::Disk, error))?;
         outcome.image_length = published.length;
-        let digests = &published.digests;
-        let checksums: Vec<(Algorithm, String)> =
-            [(Algorithm::Md5, &digests.md5), (Algorithm::Sha256, &digests.sha256)]
-                .into_iter()
-                .filter_map(|(algorithm, text)| Some((algorithm, text.clone()?)))
-                .collect();
+        let checksums = published.digests;
         outcome.location = Some(image_dir);
         let path = publication.final_path(&published.path);
         outcome.file = Some(path.display().to_string());

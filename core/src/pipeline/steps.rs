@@ -221,6 +221,7 @@ impl Pipeline<'_> {
             disk_name: plan.build.disk_name.clone(),
             date: self.settings.builder().date,
             signer: self.signer()?.map(Arc::new),
+            published: false,
         };
         self.host.set_disk(origin, &plan.build.file_stem);
         if plan.bundle.is_some() {

@@ -11,8 +11,8 @@ use build_image_disk::{
     format::GuestReader,
     ovf,
     pack::{
-        ArchiveOptions, Content, Control, DigestKinds, Growing, Level, Member, OvfPackage,
-        PackedQcow2, StreamVmdk, tar_gz, zip,
+        ArchiveOptions, Content, Control, DigestKinds, Growing, Level, Member, OtherDigest,
+        OvfPackage, PackedQcow2, StreamVmdk, tar_gz, zip,
     },
     view::{FileView, Qcow2Version, Qcow2View, RawView, Stamp, VhdKind, VhdView, View},
 };
@@ -20,12 +20,16 @@ use build_image_plugin_api::{
     Archive, Compression, DiskFormat, DiskSpec, DiskVariant, Error, Ovf, Result,
 };
 
+use sha2::{Digest as _, Sha256};
+
 use super::host::disk_error;
 use crate::{
     bundle::{self, BundleImage},
-    signature::Signer,
+    signature::{Algorithm, Signer},
 };
 
+/// Digests that are always published beside a file.
+const PUBLISHED: [Algorithm; 2] = [Algorithm::Md5, Algorithm::Sha256];
 /// Sizes of VHDs are multiples of this number of bytes, as clouds require.
 const VHD_MULTIPLE: u64 = 1 << 20;
 
@@ -69,6 +73,8 @@ pub(crate) struct BaseDisk {
     pub(crate) date: u64,
     /// Signs the manifests of OVF packages.
     pub(crate) signer: Option<Arc<Signer>>,
+    /// Whether the image is published as a file, with its digests beside it.
+    pub(crate) published: bool,
 }
 
 /// The image formats that this host can make, without archives around them.
@@ -161,7 +167,7 @@ impl BaseDisk {
             (DiskFormat::Raw, _) => Arc::new(RawView::of(disk)),
             (DiskFormat::Qcow2, Compression::Zlib) => {
                 let packed = PackedQcow2::of(disk).map_err(disk_error)?.with_version(version);
-                let written = packed.write(dest, DigestKinds::NONE, control);
+                let written = packed.write(dest, self.digests(), control);
                 return written.map(|file| ImageOutput::File(Arc::new(file))).map_err(disk_error);
             }
             (DiskFormat::Qcow2, _) => {
@@ -174,7 +180,7 @@ impl BaseDisk {
                 Arc::new(view.map_err(disk_error)?)
             }
             _ => {
-                let written = self.vmdk(disk, spec)?.write(dest, DigestKinds::NONE, control);
+                let written = self.vmdk(disk, spec)?.write(dest, self.digests(), control);
                 return written.map(|file| ImageOutput::File(Arc::new(file))).map_err(disk_error);
             }
         };
@@ -190,7 +196,8 @@ impl BaseDisk {
         let mut beside = dest.as_os_str().to_owned();
         beside.push(".member");
         let beside = PathBuf::from(beside);
-        let view = finish(self.image(&spec.bare(), &beside, control)?, &beside)?;
+        let inner = Self { published: false, ..self.clone() };
+        let view = finish(inner.image(&spec.bare(), &beside, control)?, &beside)?;
         // The file stays readable through its open descriptor, and is removed when the archive is done.
         let _ = std::fs::remove_file(&beside);
         Ok(Member { name: self.member_name(spec), content: Content::View(view) })
@@ -219,7 +226,7 @@ impl BaseDisk {
             extra,
         };
         let written = if spec.archive == Archive::Ova {
-            package.ova(&self.stamp(), both(), dest, control)
+            package.ova(&self.stamp(), self.digests(), dest, control)
         } else {
             package.zip(&self.options(), dest, control)
         };
@@ -249,6 +256,24 @@ impl BaseDisk {
         open(&self.path).map_err(disk_error)
     }
 
+    /// Identifies a disk's content and its image format, from the stamps of its files when they were opened. A disk
+    /// whose files were written since then has another identity, whatever their modification times. A disk from a pipe is
+    /// identified by what was read.
+    ///
+    /// An image that exists already is identified by its content, wherever it is.
+    pub(super) fn identity(&self, spec: &DiskSpec) -> Result<String> {
+        if let Some(ready) = &self.ready {
+            return Ok(ready.sha256.clone());
+        }
+        let disk = self.open()?;
+        let mut facts: String = match &self.piped {
+            Some(sha256) => format!("{sha256} "),
+            None => disk.sources().map(|(_, stamp)| format!("{stamp} ")).collect(),
+        };
+        facts += &format!("{} {spec:?}", disk.virtual_size());
+        Ok(Sha256::digest(facts).iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     fn member_name(&self, spec: &DiskSpec) -> String {
         if spec.member.is_empty() {
             format!("{}.{}", self.disk_name, spec.format.word())
@@ -262,13 +287,21 @@ impl BaseDisk {
     }
 
     fn options(&self) -> ArchiveOptions {
-        ArchiveOptions { level: Level::default(), stamp: self.stamp(), digests: both() }
+        ArchiveOptions { level: Level::default(), stamp: self.stamp(), digests: self.digests() }
     }
-}
 
-/// The digests that are published beside a file.
-fn both() -> DigestKinds {
-    DigestKinds { md5: true, sha256: true, ..DigestKinds::NONE }
+    /// Returns the digests to compute while an image is written.
+    fn digests(&self) -> DigestKinds {
+        if self.published { self.published_digests().0 } else { DigestKinds::NONE }
+    }
+
+    /// Returns the digests that are published beside a file, and what the other one is, which is signed.
+    pub(super) fn published_digests(&self) -> (DigestKinds, Option<Algorithm>) {
+        let others = |algorithm: &Algorithm| !PUBLISHED.contains(algorithm);
+        let signed = self.signer.as_ref().map(|signer| signer.algorithm()).filter(others);
+        let other = signed.map(|algorithm| OtherDigest(algorithm.creator()));
+        (DigestKinds { md5: true, sha256: true, other, ..DigestKinds::NONE }, signed)
+    }
 }
 
 /// The descriptor's data as the disk library expects it.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,
@@ -11,24 +12,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use build_image_disk::{format::GuestReader, pack::Control};
+use build_image_disk::{Kind, format::GuestReader, pack::Control};
+use build_image_files::Identity;
 use build_image_plugin_api::{
     Disk, DiskSpec, Error, ErrorKind, Event, Host, LogLevel, LogRecord, Progress, Resource, Result,
-    Secret,
+    Secret, WrittenDisk,
 };
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use super::{
     RateLimiter, Redactor, SharedImages,
     disks::{self, BaseDisk, ImageOutput, break_if},
-    published::ImageHandle,
+    published::{FileDigests, ImageHandle, Published},
 };
 use crate::{
+    artifacts::more_space,
     interrupt::Interrupt,
     journal::{Entry, Journal},
     publication::{PublishedFile, Translation},
     report::Reporter,
+    settings::keys::IMAGE_DIR,
+    signature::Algorithm,
 };
 
 /// The host of one run.
@@ -40,6 +44,8 @@ pub struct RunHost {
     secrets: BTreeMap<String, Option<Secret>>,
     redactor: Redactor,
     disk: Mutex<Source>,
+    /// Files that were written for the provider, and their digests.
+    written: Mutex<Vec<(Identity, FileDigests)>>,
     /// Where published files are until the release: texts name their final paths.
     translation: OnceLock<Translation>,
     /// Whether the running step may record no resource.
@@ -84,6 +90,7 @@ impl RunHost {
             secrets,
             redactor,
             disk: Mutex::default(),
+            written: Mutex::default(),
             translation: OnceLock::new(),
             owns_nothing: AtomicBool::new(false),
             rate: None,
@@ -182,6 +189,13 @@ impl RunHost {
     /// An image that was handed out.
     pub(crate) fn made(&self, disk: u64) -> Option<Arc<ImageHandle>> {
         lock(&self.disk).made.get(usize::try_from(disk).ok()?).cloned()
+    }
+
+    /// The digests of a file that was written for the provider; absent for other files.
+    pub(crate) fn digests_of(&self, path: &Path) -> Option<FileDigests> {
+        let written = lock(&self.written);
+        let found = written.iter().find(|(identity, _)| identity.is_at(path).unwrap_or_default());
+        found.map(|(_, digests)| digests.clone())
     }
 
     /// Drops all images; unfinished files are removed.
@@ -356,15 +370,16 @@ impl Host for RunHost {
 
     fn make_disk(&self, spec: &DiskSpec) -> Result<Disk> {
         let mut source = lock(&self.disk);
-        let origin = source
+        let mut origin = source
             .origin
             .clone()
             .ok_or_else(|| Error::internal("the disk was asked for before it is there"))?;
+        origin.published = source.published;
         let asked = spec;
         let spec = origin.ready.as_ref().map_or(asked, |ready| &ready.spec);
         let file_name = with_suffix(&source.file_stem, spec.file_suffix());
         let dest = source.directory.join(&file_name);
-        let identity = identity(&origin, spec)?;
+        let identity = origin.identity(spec)?;
         let control = self.control(source.watched);
         let shared = self.images.as_ref().filter(|_| {
             let is_written = disks::is_written(spec) && origin.ready.is_none();
@@ -393,14 +408,12 @@ impl Host for RunHost {
             .file_name(file_name.clone())
             .identity(identity);
         disk.length = length;
-        source.made.push(Arc::new(ImageHandle::new(file_name, form)));
+        source.made.push(Arc::new(ImageHandle::new(file_name, form, origin.published_digests())));
         Ok(disk)
     }
 
     fn disk_read_at(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let made = self
-            .made(disk)
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no disk {disk}")))?;
+        let made = self.handle(disk)?;
         let count = made.read_at(buffer, offset, &|| break_if(self.interrupt.is_set()))?;
         if let Some(rate) = &self.rate {
             let pause = rate.reserve(count as u64, Instant::now());
@@ -410,9 +423,38 @@ impl Host for RunHost {
         }
         Ok(count)
     }
+
+    fn disk_write(&self, disk: u64, path: &Path) -> Result<WrittenDisk> {
+        let made = self.handle(disk)?;
+        let total = made.length_limit();
+        let mut progress = |done| {
+            self.reporter.progress(Progress::new(done, total));
+            break_if(self.interrupt.is_set())
+        };
+        match made.write_to(path, &mut progress) {
+            Ok(Published { length, digests, .. }) => {
+                if let Ok(metadata) = fs::symlink_metadata(path) {
+                    lock(&self.written).push((Identity::of(&metadata), digests.clone()));
+                }
+                let named = |(algorithm, hex): (Algorithm, String)| (algorithm.name(), hex);
+                Ok(WrittenDisk::new(length).digests(digests.into_iter().map(named)))
+            }
+            Err(_) if self.interrupt.is_set() => Err(Error::cancelled()),
+            Err(error) => {
+                let is_full = error.kind() == Kind::NoSpace;
+                let error = disk_error(error);
+                Err(if is_full { error.with_hint(more_space(IMAGE_DIR)) } else { error })
+            }
+        }
+    }
 }
 
 impl RunHost {
+    fn handle(&self, disk: u64) -> Result<Arc<ImageHandle>> {
+        let text = || format!("there is no disk {disk}");
+        self.made(disk).ok_or_else(|| Error::new(ErrorKind::NotFound, text()))
+    }
+
     /// Refuses a document that contains the value of a secret setting: redacted, it would be useless later;
     /// unchanged, the secret would be written to the disk.
     fn refuse_secrets(&self, what: &str, document: &Value) -> Result<()> {
@@ -444,24 +486,6 @@ pub(crate) fn with_suffix(stem: &str, suffix: &str) -> String {
         Some(before) if before.ends_with('.') => stem.to_owned(),
         _ => format!("{stem}.{suffix}"),
     }
-}
-
-/// Identifies a disk's content and its image format, from the stamps of its files when they were opened. A disk
-/// whose files were written since then has another identity, whatever their modification times. A disk from a pipe is
-/// identified by what was read.
-///
-/// An image that exists already is identified by its content, wherever it is.
-fn identity(origin: &BaseDisk, spec: &DiskSpec) -> Result<String> {
-    if let Some(ready) = &origin.ready {
-        return Ok(ready.sha256.clone());
-    }
-    let disk = origin.open()?;
-    let mut facts: String = match &origin.piped {
-        Some(sha256) => format!("{sha256} "),
-        None => disk.sources().map(|(_, stamp)| format!("{stamp} ")).collect(),
-    };
-    facts += &format!("{} {spec:?}", disk.virtual_size());
-    Ok(Sha256::digest(facts).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn journal_error(error: crate::error::Error) -> Error {

@@ -86,18 +86,19 @@ impl Algorithm {
         format!(".{digits}.sig")
     }
 
-    fn hasher(self) -> Box<dyn DynDigest + Send> {
+    /// Returns what creates an unfinished digest.
+    pub(crate) fn creator(self) -> fn() -> Box<dyn DynDigest + Send> {
         match self {
-            Self::Md5 => Box::new(md5::Md5::new()),
-            Self::Sha224 => Box::new(sha2::Sha224::new()),
-            Self::Sha256 => Box::new(sha2::Sha256::new()),
-            Self::Sha384 => Box::new(sha2::Sha384::new()),
-            Self::Sha512 => Box::new(sha2::Sha512::new()),
-            Self::Sha3_224 => Box::new(sha3::Sha3_224::new()),
-            Self::Sha3_256 => Box::new(sha3::Sha3_256::new()),
-            Self::Sha3_384 => Box::new(sha3::Sha3_384::new()),
-            Self::Sha3_512 => Box::new(sha3::Sha3_512::new()),
-            Self::Blake2b512 => Box::new(blake2::Blake2b512::new()),
+            Self::Md5 => || Box::new(md5::Md5::new()),
+            Self::Sha224 => || Box::new(sha2::Sha224::new()),
+            Self::Sha256 => || Box::new(sha2::Sha256::new()),
+            Self::Sha384 => || Box::new(sha2::Sha384::new()),
+            Self::Sha512 => || Box::new(sha2::Sha512::new()),
+            Self::Sha3_224 => || Box::new(sha3::Sha3_224::new()),
+            Self::Sha3_256 => || Box::new(sha3::Sha3_256::new()),
+            Self::Sha3_384 => || Box::new(sha3::Sha3_384::new()),
+            Self::Sha3_512 => || Box::new(sha3::Sha3_512::new()),
+            Self::Blake2b512 => || Box::new(blake2::Blake2b512::new()),
         }
     }
 }
@@ -182,7 +183,7 @@ fn died() -> Error {
 
 fn start(algorithm: Algorithm) -> std::io::Result<Worker> {
     let (chunks, arriving) = sync_channel::<Arc<dyn AsRef<[u8]> + Send + Sync>>(WAITING);
-    let mut hasher = algorithm.hasher();
+    let mut hasher = algorithm.creator()();
     let builder = std::thread::Builder::new().name(algorithm.name().to_owned());
     let thread = builder.spawn(move || {
         for chunk in arriving {

@@ -13,7 +13,7 @@ use build_image_files::{AtomicFile, Identity, abandoned, temporary_path};
 
 use super::{digests::Hashing, scripted::shell_quote};
 use crate::{
-    Context, Disk, Error, ErrorKind, Resource, Result,
+    Context, Disk, Error, ErrorKind, Resource, Result, WrittenDisk,
     document::{
         Build, CheckRequest, DiscardRequest, Discarded, Finding, Image, RegisterRequest,
         Registered, UploadRequest, Uploaded,
@@ -48,19 +48,34 @@ pub fn check(request: &CheckRequest) -> Finding {
     }
 }
 
-/// Copies the disk into IMAGE_DIR, under the name that the host suggests. The facts of the answer contain the
-/// digests of the file, `md5` and `sha256`, as hexadecimal text.
+/// Writes the disk into IMAGE_DIR, under the name that the host suggests: the host writes it, or it is copied if the host
+/// cannot. The facts of the answer contain the digests of the file, such as `md5` and `sha256`, as hexadecimal text.
 ///
 /// # Errors
 /// When the disk cannot be read or the file cannot be written.
 pub fn write(context: &Context, request: &UploadRequest) -> Result<Uploaded> {
     let target = path(&request.build)?.join(&request.disk.file_name);
-    let copied = write_file(context, &target, |file| copy(context, &request.disk, file))?;
-    let facts = [("md5", copied.md5), ("sha256", copied.sha256)];
+    let planned = Planned::record(context, &target)?;
+    let written = match context.write_disk(&request.disk, &planned.temporary) {
+        Ok(written) => {
+            let write_error = |error: io::Error| cannot_write(&target, &error);
+            let file = AtomicFile::open_at(&planned.temporary, &target).map_err(write_error)?;
+            planned.commit(context, file, |_| Ok(written))?
+        }
+        Err(error) if error.kind == ErrorKind::Unsupported => {
+            planned.create(context, |file| copy(context, &request.disk, file))?
+        }
+        // The temporary name says nothing to the user.
+        Err(mut error) => {
+            let [temporary, target] = [&planned.temporary, &target].map(|path| path.display());
+            error.message = error.message.replace(&temporary.to_string(), &target.to_string());
+            return Err(error);
+        }
+    };
     Ok(Uploaded {
         location: target.display().to_string(),
-        bytes_sent: copied.length,
-        facts: facts.map(|(name, digest)| (name.to_owned(), digest.into())).into(),
+        bytes_sent: written.length,
+        facts: written.digests.into_iter().map(|(name, digest)| (name, digest.into())).collect(),
         ..Uploaded::default()
     })
 }
@@ -123,35 +138,59 @@ pub fn write_file<T>(
     target: &Path,
     fill: impl FnOnce(&mut AtomicFile) -> Result<T>,
 ) -> Result<T> {
-    // Nothing is created after the build was cancelled.
-    context.check_cancelled()?;
-    let write_error = |error: io::Error| cannot_write(target, &error);
-    // Temporary files of killed processes, also of this run: from here on the host knows only the new name.
-    abandoned::remove_of(target);
-    let temporary = temporary_path(target).map_err(write_error)?;
-    let planned = Resource::new(FILE, target.display().to_string())
-        .with(TEMPORARY, temporary.display().to_string())
-        .as_deliverable();
-    context.will_create(&planned)?;
-    let mut file = AtomicFile::create_at(&temporary, target).map_err(write_error)?;
-    let created = planned.with(IDENTITY, file.identity().to_string());
-    context.created(&created)?;
-    let filled = fill(&mut file)?;
-    file.commit().map_err(write_error)?;
-    context.created(&created.with_id(target.display().to_string()))?;
-    Ok(filled)
+    Planned::record(context, target)?.create(context, fill)
 }
 
-/// Result of a copy.
-struct Copied {
-    /// Length in bytes.
-    length: u64,
-    md5: String,
-    sha256: String,
+/// A file whose temporary name the host has recorded.
+struct Planned {
+    target: PathBuf,
+    temporary: PathBuf,
+    resource: Resource,
+}
+
+impl Planned {
+    fn record(context: &Context, target: &Path) -> Result<Self> {
+        // Nothing is created after the build was cancelled.
+        context.check_cancelled()?;
+        // Temporary files of killed processes, also of this run: from here on the host knows only the new name.
+        abandoned::remove_of(target);
+        let temporary = temporary_path(target).map_err(|error| cannot_write(target, &error))?;
+        let resource = Resource::new(FILE, target.display().to_string())
+            .with(TEMPORARY, temporary.display().to_string())
+            .as_deliverable();
+        context.will_create(&resource)?;
+        Ok(Self { target: target.to_owned(), temporary, resource })
+    }
+
+    /// Creates the file, and writes it with `fill`.
+    fn create<T>(
+        self,
+        context: &Context,
+        fill: impl FnOnce(&mut AtomicFile) -> Result<T>,
+    ) -> Result<T> {
+        let file = AtomicFile::create_at(&self.temporary, &self.target)
+            .map_err(|error| cannot_write(&self.target, &error))?;
+        self.commit(context, file, fill)
+    }
+
+    /// Records the identity of the file, completes the file with `fill`, and renames it.
+    fn commit<T>(
+        self,
+        context: &Context,
+        mut file: AtomicFile,
+        fill: impl FnOnce(&mut AtomicFile) -> Result<T>,
+    ) -> Result<T> {
+        let created = self.resource.with(IDENTITY, file.identity().to_string());
+        context.created(&created)?;
+        let filled = fill(&mut file)?;
+        file.commit().map_err(|error| cannot_write(&self.target, &error))?;
+        context.created(&created.with_id(self.target.display().to_string()))?;
+        Ok(filled)
+    }
 }
 
 /// Reads the image to its end; the image may still be being written.
-fn copy(context: &Context, disk: &Disk, file: &mut AtomicFile) -> Result<Copied> {
+fn copy(context: &Context, disk: &Disk, file: &mut AtomicFile) -> Result<WrittenDisk> {
     std::thread::scope(|scope| {
         let hashing = Hashing::start(scope)
             .map_err(|error| Error::io("cannot start a thread for a digest", &error))?;
@@ -174,7 +213,7 @@ fn copy(context: &Context, disk: &Disk, file: &mut AtomicFile) -> Result<Copied>
             return Err(Error::internal(text));
         }
         let (md5, sha256) = hashing.finish()?;
-        Ok(Copied { length: offset, md5, sha256 })
+        Ok(WrittenDisk::new(offset).digests([("md5", md5), ("sha256", sha256)]))
     })
 }
 
@@ -300,6 +339,35 @@ mod tests {
             );
             assert_eq!(fs::metadata(uploaded.location).unwrap().len(), length as u64);
         }
+    }
+
+    #[test]
+    fn a_disk_that_the_host_writes_gets_its_name_and_a_record_at_each_step() {
+        let directory = tempfile::tempdir().unwrap();
+        let image_dir = Some(directory.path().display().to_string());
+        let build = Build { image_dir, ..Build::default() };
+        let host = Arc::new(MockHost::new().with_disk(vec![7; 70_000]).writing_disks());
+        let disk = host.context().make_disk(&crate::DiskSpec::default()).unwrap();
+        let target = directory.path().join(&disk.file_name);
+        fs::write(&target, "older").unwrap();
+        let request = UploadRequest { build, disk, ..UploadRequest::default() };
+        let uploaded = write(&host.context(), &request).unwrap();
+        assert!(uploaded.bytes_sent == 70_000 && uploaded.facts.is_empty(), "{uploaded:?}");
+        assert_eq!(fs::read(&target).unwrap(), vec![7; 70_000]);
+        assert_eq!(names(directory.path()).len(), 1);
+        let [planned, created, renamed] = states(&host).try_into().unwrap();
+        assert!(renamed.id.is_some() && created.attributes.contains_key(IDENTITY));
+        // Killed while the host wrote: the file has its temporary name, and only the name is recorded.
+        fs::write(&target, "older").unwrap();
+        fs::write(&planned.attributes[TEMPORARY], "half").unwrap();
+        assert_eq!(discard(&host, planned).removed.len(), 1);
+        assert_eq!(names(directory.path()).len(), 1);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "older");
+        // Cancelled before: nothing is planned, nothing is written.
+        let recorded = host.events().len();
+        host.cancel();
+        assert_eq!(write(&host.context(), &request).unwrap_err().kind, ErrorKind::Cancelled);
+        assert_eq!((names(directory.path()).len(), host.events().len()), (1, recorded));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io::Write as _,
+    path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     Context, Disk, DiskSpec, Error, ErrorKind, Event, Host, LogRecord, Progress, Resource, Result,
-    Secret,
+    Secret, WrittenDisk, context::no_disk_write,
 };
 
 /// Everything that a test may inspect afterwards.
@@ -57,6 +60,7 @@ pub struct MockHost {
     secrets: BTreeMap<String, String>,
     content: Vec<u8>,
     cancel_after_reads: AtomicU64,
+    writes_disks: bool,
 }
 
 impl MockHost {
@@ -77,6 +81,13 @@ impl MockHost {
     #[must_use]
     pub fn with_disk(mut self, bytes: Vec<u8>) -> Self {
         self.content = bytes;
+        self
+    }
+
+    /// Writes disks to files, as hosts do since 1.1; without digests. Otherwise providers read them.
+    #[must_use]
+    pub fn writing_disks(mut self) -> Self {
+        self.writes_disks = true;
         self
     }
 
@@ -223,5 +234,18 @@ impl Host for MockHost {
         let count = buffer.len().min(content.len() - start);
         buffer[..count].copy_from_slice(&content[start..start + count]);
         Ok(count)
+    }
+
+    fn disk_write(&self, disk: u64, path: &Path) -> Result<WrittenDisk> {
+        if !self.writes_disks {
+            return Err(no_disk_write());
+        }
+        let missing = || Error::new(ErrorKind::NotFound, format!("there is no disk {disk}"));
+        let position = usize::try_from(disk).map_err(|_| missing())?;
+        let content = self.lock().disks.get(position).cloned().ok_or_else(missing)?;
+        let write_error = |error| Error::io(format!("cannot write `{}`", path.display()), &error);
+        let mut file = File::create_new(path).map_err(write_error)?;
+        file.write_all(&content).and_then(|()| file.sync_all()).map_err(write_error)?;
+        Ok(WrittenDisk::new(content.len() as u64))
     }
 }

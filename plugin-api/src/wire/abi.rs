@@ -123,4 +123,19 @@ pub trait HostAbi: Send + Sync + 'static {
         offset: u64,
         buffer: RSliceMut<'_, u8>,
     ) -> RResult<u64, FfiError>;
+    /// Since 1.1.
+    fn disk_write(&self, disk: u64, path: RStr<'_>) -> RResult<RString, FfiError> {
+        let _ = disk;
+        no_service(path)
+    }
+}
+
+/// The answer of a host that was built without a service.
+fn no_service(_: RStr<'_>) -> RResult<RString, FfiError> {
+    RResult::RErr(FfiError {
+        code: RString::from("unsupported"),
+        message: RString::from("the host was built for an older plugin ABI"),
+        retryable: false,
+        details_json: RString::from(r#"{"hint":"use a newer build-image"}"#),
+    })
 }

@@ -1,6 +1,6 @@
 //! Implements the plugin's half: exposes an author's [`Provider`] through the frozen ABI.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use abi_stable::{
     extern_fn_panic_handling,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Context, Disk, DiskSpec, Error, ErrorKind, Event, Host, LogRecord, Progress, Provider, Result,
-    Secret, Settings, Step, provider::step_table,
+    Secret, Settings, Step, WrittenDisk, context::no_disk_write, provider::step_table,
 };
 
 /// Builds the root module of a plugin for provider `P` at compile time.
@@ -178,6 +178,12 @@ impl Host for RemoteHost {
         usize::try_from(read).ok().filter(|&read| read <= size).ok_or_else(|| {
             Error::new(ErrorKind::Internal, "the host returned more bytes than were asked for")
         })
+    }
+
+    fn disk_write(&self, disk: u64, path: &Path) -> Result<WrittenDisk> {
+        // The boundary has texts only; a provider copies the disk to a path that is none.
+        let path = path.to_str().ok_or_else(no_disk_write)?;
+        parse(&unwrap(self.0.disk_write(disk, path.into()))?, "written disk")
     }
 }
 

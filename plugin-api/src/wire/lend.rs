@@ -1,7 +1,7 @@
 //! Passes calls through the boundary once a plugin is loaded: an instance as [`Steps`], and the host's services
 //! through the ABI.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use abi_stable::std_types::{ROption, RResult, RSliceMut, RStr, RString};
 
@@ -155,5 +155,9 @@ impl HostAbi for LentHost {
         guarded("disk_read_at", || {
             self.0.disk_read_at(disk, offset, buffer.as_mut_slice()).map(|read| read as u64)
         })
+    }
+
+    fn disk_write(&self, disk: u64, path: RStr<'_>) -> RResult<RString, FfiError> {
+        guarded("disk_write", || print(&self.0.disk_write(disk, Path::new(path.as_str()))?))
     }
 }

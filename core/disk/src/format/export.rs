@@ -37,12 +37,9 @@ pub fn export_raw(reader: &GuestReader, dest: &Path) -> Result<(), Error> {
     staged.finish()
 }
 
-/// Writes the blocks of `piece` that are not zero, adjacent blocks in one call.
-pub(crate) fn write_data(staged: &Staged, piece: &[u8], offset: u64) -> Result<(), Error> {
-    match write_runs(staged.file(), piece, offset) {
-        Ok(_) => Ok(()),
-        Err(source) => Err(staged.write_error(source)),
-    }
+/// Writes the blocks of `piece` that are not zero, adjacent blocks in one call; returns the number of bytes written.
+pub(crate) fn write_data(staged: &Staged, piece: &[u8], offset: u64) -> Result<u64, Error> {
+    write_runs(staged.file(), piece, offset).map_err(|source| staged.write_error(source))
 }
 
 /// Writes the blocks of `piece` that are not zero to any file; returns the number of bytes written.

@@ -1,15 +1,13 @@
 //! Decompresses one cluster or grain. The output of both methods is limited by the buffer; anything beyond it
 //! is not decompressed.
 
-use std::io::Read;
-
 use flate2::{Decompress, FlushDecompress};
-use ruzstd::decoding::StreamingDecoder;
+use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Maximum window of a zstd frame; every decoder must support 8 MiB (RFC 8878, 3.1.1.1.2).
-const ZSTD_WINDOW: u64 = 8 << 20;
+/// Base-2 logarithm of the maximum window of a zstd frame; every decoder must support 8 MiB (RFC 8878, 3.1.1.1.2).
+const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// The compression of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,16 +26,24 @@ pub(super) fn unpack(packing: Packing, packed: &[u8], room: &mut [u8]) -> Result
     match packing {
         Packing::Deflate => inflate(packed, room, false),
         Packing::Zlib => inflate(packed, room, true),
-        Packing::Zstd => {
-            let mut decoder = StreamingDecoder::new_with_max_window_size(packed, ZSTD_WINDOW)?;
-            let mut done = 0;
-            while done < room.len() {
-                match decoder.read(&mut room[done..])? {
-                    0 => break,
-                    more => done += more,
-                }
-            }
-            Ok(done)
+        Packing::Zstd => decompress(packed, room),
+    }
+}
+
+fn decompress(packed: &[u8], room: &mut [u8]) -> Result<usize, Cause> {
+    let zstd_error = |code| Cause::from(zstd_safe::get_error_name(code));
+    let mut decoder = DCtx::try_create().ok_or("no memory for a zstd decoder")?;
+    decoder.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map_err(zstd_error)?;
+    let most = room.len();
+    let (mut input, mut output) = (InBuffer::around(packed), OutBuffer::around(room));
+    loop {
+        let before = (input.pos(), output.pos());
+        let left = decoder.decompress_stream(&mut output, &mut input).map_err(zstd_error)?;
+        if left == 0 || output.pos() == most {
+            return Ok(output.pos());
+        }
+        if (input.pos(), output.pos()) == before {
+            return Err("the zstd frame ends too early".into());
         }
     }
 }

@@ -94,7 +94,9 @@ impl Growing {
             state: Mutex::default(),
             changed: Condvar::new(),
         });
-        let mut output = Output::new(staged, Arc::clone(&shared), control.clone(), outline.digests);
+        let in_order = outline.deferred_prefix_len == 0;
+        let (control, kinds) = (control.clone(), outline.digests);
+        let mut output = Output::new(staged, Arc::clone(&shared), control, kinds, in_order)?;
         let (theirs, path) = (Arc::clone(&shared), dest.to_owned());
         let run = move || {
             let work = AssertUnwindSafe(move || {

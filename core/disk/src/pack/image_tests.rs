@@ -13,7 +13,7 @@ use crate::view::{Qcow2Version, Stamp};
 
 const MIB: u64 = 1 << 20;
 const CLUSTER: u64 = 64 << 10;
-const EVERY: DigestKinds = DigestKinds { md5: true, sha1: true, sha256: true };
+const EVERY: DigestKinds = DigestKinds { md5: true, sha1: true, sha256: true, ..DigestKinds::NONE };
 
 /// The data at an offset: noise, which cannot be compressed, or text, which can.
 #[derive(Clone, Copy)]

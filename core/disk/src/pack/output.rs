@@ -6,37 +6,40 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::control::{Control, Progress};
-use super::digest::{DigestKinds, Digests, Hashes};
+use super::digest::{DigestKinds, Digests};
 use super::growing::Shared;
+use super::hashing::Hashing;
 use crate::error::{Error, Kind};
 use crate::field::index;
+use crate::flush::Flusher;
 use crate::staged::Staged;
-
-/// Number of bytes read at once for a digest that could not be computed during the write.
-const CHUNK: u64 = 1 << 20;
 
 /// The output of one job.
 pub(super) struct Output {
     staged: Staged,
     shared: Arc<Shared>,
     control: Control,
+    flusher: Flusher,
     kinds: DigestKinds,
-    hashes: Hashes,
-    /// Number of bytes that `hashes` has processed: the file from its start, unless a part was rewritten.
-    hashed: u64,
+    /// The digests so far, if every byte was appended and stays as it is.
+    hashing: Option<Hashing>,
     /// The offset of the next appended byte.
     end: u64,
 }
 
 impl Output {
+    /// `in_order`: whether all bytes are appended. Otherwise a start that is written last, such as the tables of a qcow2
+    /// image, makes the digests wait for it.
     pub(super) fn new(
         staged: Staged,
         shared: Arc<Shared>,
         control: Control,
         kinds: DigestKinds,
-    ) -> Self {
-        let hashes = Hashes::new(kinds);
-        Self { staged, shared, control, kinds, hashes, hashed: 0, end: 0 }
+        in_order: bool,
+    ) -> Result<Self, Error> {
+        let flusher = Flusher::start(staged.file()).map_err(|source| staged.write_error(source))?;
+        let hashing = if in_order { Some(Hashing::start(kinds)?) } else { None };
+        Ok(Self { staged, shared, control, flusher, kinds, hashing, end: 0 })
     }
 
     pub(super) fn control(&self) -> &Control {
@@ -50,9 +53,8 @@ impl Output {
 
     /// Appends bytes, which become final with [`Output::publish`].
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        if self.hashed == self.end {
-            self.hashes.update(bytes);
-            self.hashed += bytes.len() as u64;
+        if let Some(hashing) = &mut self.hashing {
+            hashing.append(bytes);
         }
         let at = self.end;
         self.write(bytes, at)
@@ -60,22 +62,23 @@ impl Output {
 
     /// Writes at an offset before, at, or after the end. Digests then require reading the file again.
     pub(super) fn write_at(&mut self, bytes: &[u8], at: u64) -> Result<(), Error> {
-        if at < self.hashed {
-            self.hashed = 0;
-            self.hashes = Hashes::default();
-        }
+        self.hashing = None;
         self.write(bytes, at)
     }
 
     fn write(&mut self, bytes: &[u8], at: u64) -> Result<(), Error> {
         let file = self.staged.file();
         file.write_all_at(bytes, at).map_err(|source| self.staged.write_error(source))?;
+        self.flusher.wrote(bytes.len() as u64);
         self.end = self.end.max(at + bytes.len() as u64);
         Ok(())
     }
 
     /// Moves the end without writing; the gap reads as zeros.
     pub(super) fn extend_to(&mut self, end: u64) -> Result<(), Error> {
+        if let Some(hashing) = &mut self.hashing {
+            hashing.add_zeros(end.saturating_sub(self.end));
+        }
         self.end = self.end.max(end);
         let file = self.staged.file();
         file.set_len(self.end).map_err(|source| self.staged.write_error(source))
@@ -97,23 +100,32 @@ impl Output {
     /// Finishes the file: computes the digests that are still missing and gives the file its name.
     pub(super) fn finish(mut self) -> Result<(u64, Digests), Error> {
         self.shared.complete(self.end);
-        if self.hashed != self.end && !Hashes::new(self.kinds).is_empty() {
-            self.hashes = Hashes::new(self.kinds);
-            let mut buf = vec![0; index(CHUNK)];
-            let mut at = 0;
-            while at < self.end {
-                let piece = &mut buf[..index(CHUNK.min(self.end - at))];
-                read_back(self.staged.file(), piece, at, &self.staged)?;
-                self.hashes.update(piece);
-                at += piece.len() as u64;
-                if self.shared.is_cancelled() {
-                    return Err(Error::new(Kind::Cancelled, "packing was stopped"));
-                }
+        // The digests and the last sync take their time together.
+        self.flusher.flush();
+        let digests = match self.hashing.take() {
+            Some(hashing) => hashing.finish()?,
+            None => self.read_digests()?,
+        };
+        let Self { staged, flusher, end, .. } = self;
+        flusher.finish().map_err(|source| staged.write_error(source))?;
+        staged.finish()?;
+        Ok((end, digests))
+    }
+
+    fn read_digests(&self) -> Result<Digests, Error> {
+        let mut hashing = Hashing::start(self.kinds)?;
+        let mut at = 0;
+        while at < self.end && self.kinds != DigestKinds::NONE {
+            let mut buffer = hashing.buffer();
+            let len = buffer.len().min(index(self.end - at));
+            read_back(self.staged.file(), &mut buffer[..len], at, &self.staged)?;
+            hashing.add(buffer, len);
+            at += len as u64;
+            if self.shared.is_cancelled() {
+                return Err(Error::new(Kind::Cancelled, "packing was stopped"));
             }
         }
-        let digests = std::mem::take(&mut self.hashes).finish();
-        self.staged.finish()?;
-        Ok((self.end, digests))
+        hashing.finish()
     }
 }
 

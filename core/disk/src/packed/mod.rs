@@ -7,7 +7,7 @@
 //! find.rs      opens a file, an archive by its table of contents
 //! piped.rs     a stream that is read once
 //! pour.rs      layers of a stream: what is inside what, until a disk is written
-//! stream.rs    members, frames, and streams of one compressed layer, to its last byte
+//! stream.rs    members, frames, and streams of one compressed layer, to its last byte (xz.rs, zstd.rs)
 //! tap.rs       the packed bytes as they are read: passed to the caller, who may stop the work
 //! unpack.rs    the file without a name that is written to; zeros become holes
 //! ```
@@ -24,6 +24,8 @@ mod stream;
 mod tap;
 mod unpack;
 mod wrapping;
+mod xz;
+mod zstd;
 
 pub use find::{Content, Found, find};
 pub use piped::{Piped, read_stream};

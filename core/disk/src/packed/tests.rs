@@ -141,12 +141,7 @@ fn truncated_damaged_and_trailing_data_are_distinguished() {
         for len in [first, 30, bytes.len() / 2, bytes.len() - 9, bytes.len() - 1] {
             assert_eq!(kind(&bytes[..len]), Some(Kind::Truncated), "{case} cut to {len}");
         }
-        // The decoder of LZMA reads ahead, so that what follows the stream cannot be distinguished from it.
-        let garbage = if kind_of == Wrapping::Lzma { 0 } else { 5 };
-        for garbage in [&b"garbage"[..], b"\x1f", b"\x1f\x8bx and more", &[0xfd; 20], &[0x28; 9]]
-            .into_iter()
-            .take(garbage)
-        {
+        for garbage in [&b"garbage"[..], b"\x1f", b"\x1f\x8bx and more", &[0xfd; 20], &[0x28; 9]] {
             let bytes = [&bytes[..], garbage].concat();
             let found = kind(&bytes);
             let expected = [Some(Kind::Malformed), Some(Kind::Truncated)];

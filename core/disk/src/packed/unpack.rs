@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::{self, Builder};
 
 use rustix::fs::fstatvfs;
 
@@ -13,6 +15,8 @@ use crate::format::write_runs;
 
 /// Number of packed bytes that are read, and of unpacked bytes that are written, at once.
 pub(super) const CHUNK: usize = 1 << 20;
+/// Number of pieces that may wait to be written.
+const WAITING: usize = 2;
 /// Free space in bytes that is kept for other processes.
 const RESERVE: u64 = 256 << 20;
 /// Maximum length in bytes, more than any disk has; the zeros of a decompression bomb need no space, but
@@ -72,27 +76,33 @@ impl<'a> Output<'a> {
         self
     }
 
-    /// Writes a stream to its end. Blocks of zeros become holes.
+    /// Writes a stream to its end, while the next bytes are unpacked. Blocks of zeros become holes.
     pub(super) fn fill(&mut self, stream: &mut dyn Read, packed: &Packed<'_>) -> Result<(), Error> {
         let write_error =
             |source| Error::io("cannot unpack into a file in", self.directory, source);
-        let mut buf = vec![0; CHUNK];
-        loop {
-            let got = fill(stream, &mut buf).map_err(|source| packed.error(source))?;
-            if got == 0 {
-                break;
-            }
-            let written = write_runs(&self.file, &buf[..got], self.len).map_err(write_error)?;
-            self.len += got as u64;
-            self.left = match self.left.checked_sub(written) {
-                Some(left) => left,
-                None => return Err(self.no_room(packed.path)),
-            };
-            if self.len > MAX_LEN {
+        let (pieces, arriving) = sync_channel(WAITING);
+        let (home, returned) = channel();
+        let writing = Writing { file: &self.file, at: self.len, left: self.left };
+        let (read, written) = thread::scope(|scope| {
+            let writer = Builder::new().name("unpack".to_owned());
+            let writer = writer.spawn_scoped(scope, move || writing.write(&arriving, &home))?;
+            let read = read_pieces(stream, &pieces, &returned);
+            drop(pieces);
+            let panicked = |_| io::Error::other("a thread that writes panicked");
+            Ok((read, writer.join().map_err(panicked)?))
+        })
+        .map_err(write_error)?;
+        let Writing { at, left, .. } = match written {
+            Ok(writing) => writing,
+            Err(Stopped::Failed(error)) => return Err(write_error(error)),
+            Err(Stopped::Full) => return Err(self.no_room(packed.path)),
+            Err(Stopped::TooLong) => {
                 let message = format!("more than {MAX_LEN} bytes, no disk, are packed in");
                 return Err(Error::new(Kind::Malformed, message).at(packed.path));
             }
-        }
+        };
+        (self.len, self.left) = (at, left);
+        read.map_err(|source| packed.error(source))?;
         self.file.set_len(self.len).map_err(write_error)
     }
 
@@ -102,6 +112,58 @@ impl<'a> Output<'a> {
         Error::new(Kind::NoSpace, message)
             .at(path)
             .with_hint("free some space or choose another directory, then run again")
+    }
+}
+
+/// The file as the thread that writes it sees it.
+struct Writing<'f> {
+    file: &'f File,
+    /// Offset of the next byte.
+    at: u64,
+    /// Bytes that may still be written.
+    left: u64,
+}
+
+/// Why a file was not written to its end.
+enum Stopped {
+    Failed(io::Error),
+    Full,
+    TooLong,
+}
+
+impl Writing<'_> {
+    /// Writes pieces until there are no more, and returns their buffers.
+    fn write(
+        mut self,
+        pieces: &Receiver<(Vec<u8>, usize)>,
+        home: &Sender<Vec<u8>>,
+    ) -> Result<Self, Stopped> {
+        for (piece, len) in pieces {
+            let written = write_runs(self.file, &piece[..len], self.at).map_err(Stopped::Failed)?;
+            self.left = self.left.checked_sub(written).ok_or(Stopped::Full)?;
+            self.at += len as u64;
+            if self.at > MAX_LEN {
+                return Err(Stopped::TooLong);
+            }
+            // Nothing is read any more: the buffer is not needed.
+            let _ = home.send(piece);
+        }
+        Ok(self)
+    }
+}
+
+/// Passes a stream on to its end, or until the receiver stopped.
+fn read_pieces(
+    stream: &mut dyn Read,
+    pieces: &SyncSender<(Vec<u8>, usize)>,
+    returned: &Receiver<Vec<u8>>,
+) -> io::Result<()> {
+    loop {
+        let mut piece = returned.try_recv().unwrap_or_else(|_| vec![0; CHUNK]);
+        let got = fill(stream, &mut piece)?;
+        if got == 0 || pieces.send((piece, got)).is_err() {
+            return Ok(());
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::stream::{ZSTD_MAGIC, ZSTD_SKIP};
+use super::zstd;
 use crate::error::Error;
 use crate::field::{index, le32, le64};
 use crate::format::Image;
@@ -36,7 +36,7 @@ const MAX_SKIPPED: usize = 64;
 const MAGICS: [(&[u8], Wrapping); 7] = [
     (&[0x1f, 0x8b, 0x08], Wrapping::Gzip),
     (&[0xfd, b'7', b'z', b'X', b'Z', 0], Wrapping::Xz),
-    (&ZSTD_MAGIC, Wrapping::Zstd),
+    (&zstd::MAGIC, Wrapping::Zstd),
     (b"BZh", Wrapping::Bzip2),
     (&[0x04, 0x22, 0x4d, 0x18], Wrapping::Lz4),
     (b"PK\x03\x04", Wrapping::Zip),
@@ -86,7 +86,7 @@ impl Wrapping {
         // Skippable frames belong to zstd and to LZ4: the frame after them decides.
         for _ in 0..MAX_SKIPPED {
             let Some(frame) = rest.get(..8) else { break };
-            if frame[0] & 0xf0 != 0x50 || frame[1..4] != ZSTD_SKIP {
+            if frame[0] & 0xf0 != 0x50 || frame[1..4] != zstd::SKIP {
                 break;
             }
             rest = rest.get(8 + index(le32(frame, 4).into())..).unwrap_or_default();

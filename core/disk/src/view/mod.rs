@@ -28,7 +28,7 @@ pub(crate) use allocation::{Allocation, CLUSTER};
 pub use contract::View;
 pub use file::FileView;
 pub(crate) use layout::{L2_ENTRIES, Layout};
-pub use materialise::{OnProgress, copy_to, materialise};
+pub use materialise::{OnProgress, copy_to, materialise, materialise_new};
 pub(crate) use qcow2::{COPIED, Header as Qcow2Header, refuse_half_sectors};
 pub use qcow2::{Qcow2Version, Qcow2View};
 pub use raw::RawView;

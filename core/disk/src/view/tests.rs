@@ -6,9 +6,10 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::{Qcow2View, RawView, View, copy_to, materialise};
+use super::{Qcow2View, RawView, View, copy_to, materialise, materialise_new};
 use crate::Kind;
 use crate::format::{Format, GuestReader, probe};
+use crate::pack::{DigestKinds, Digests};
 use crate::testing::{noise, program, run};
 
 const MIB: u64 = 1 << 20;
@@ -49,7 +50,7 @@ fn qemu_finds_no_fault_and_the_same_bytes() {
         disk(&raw, size, &data);
         let view = Qcow2View::new(&raw).unwrap();
         assert_eq!((view.format(), view.virtual_size()), (Format::Qcow2, size), "{name}");
-        materialise(&view, &image, &mut all).unwrap();
+        materialise(&view, &image, DigestKinds::NONE, &mut all).unwrap();
         assert_eq!(fs::metadata(&image).unwrap().len(), view.len(), "{name}");
         let checked = run(&qemu_img, &[&"check", &"-f", &"qcow2", &image]);
         let text = String::from_utf8(checked.stdout).unwrap();
@@ -58,6 +59,33 @@ fn qemu_finds_no_fault_and_the_same_bytes() {
         let found = probe(&image).unwrap();
         assert_eq!((found.virtual_size, found.variant), (size, Some("v3")), "{name}");
     }
+}
+
+#[test]
+fn digests_are_those_of_the_file_that_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let (raw, image) = (directory.path().join("raw"), directory.path().join("image"));
+    let kinds = DigestKinds { md5: true, sha256: true, ..DigestKinds::NONE };
+    let small = |(_, size, _): &Case| (1..1 << 30).contains(size);
+    for (name, size, data) in disks().into_iter().filter(small) {
+        disk(&raw, size, &data);
+        let (qcow2, plain) = (Qcow2View::new(&raw).unwrap(), RawView::open(&raw).unwrap());
+        for view in [&qcow2 as &dyn View, &plain] {
+            let digests = materialise(view, &image, kinds, &mut all).unwrap();
+            let written = fs::read(&image).unwrap();
+            assert_eq!(digests, Digests::of(&written, kinds), "{name} {:?}", view.format());
+            assert!(materialise_new(view, &image, kinds, &mut all).is_err(), "it exists");
+            fs::remove_file(&image).unwrap();
+            let again = materialise_new(view, &image, kinds, &mut all).unwrap();
+            assert!(again == digests && fs::read(&image).unwrap() == written, "{name}");
+        }
+    }
+    fs::remove_file(&image).unwrap();
+    let stopped = materialise_new(&RawView::open(&raw).unwrap(), &image, kinds, &mut |_| {
+        ControlFlow::Break(())
+    });
+    assert_eq!(stopped.unwrap_err().kind(), Kind::Cancelled);
+    assert!(!image.exists());
 }
 
 /// Creates a qcow2 image whose guest clusters all refer to one cluster of the file: 33,000 clusters of data
@@ -155,7 +183,7 @@ fn a_qcow2_image_may_be_the_disk_underneath() {
     let directory = tempfile::tempdir().unwrap();
     let (raw, image) = (directory.path().join("raw"), directory.path().join("image"));
     disk(&raw, 3 * MIB + 512, &[(0, 100_000), (2 * MIB, 5)]);
-    materialise(&Qcow2View::new(&raw).unwrap(), &image, &mut all).unwrap();
+    materialise(&Qcow2View::new(&raw).unwrap(), &image, DigestKinds::NONE, &mut all).unwrap();
     for path in [&raw, &image] {
         let view = RawView::open(path).unwrap();
         let mut bytes = Vec::new();
@@ -177,10 +205,14 @@ fn a_stopped_or_failed_copy_leaves_nothing_behind() {
     let (raw, image) = (directory.path().join("raw"), directory.path().join("image"));
     disk(&raw, 3 * MIB, &[(0, 3 << 20)]);
     let view = RawView::open(&raw).unwrap();
-    let stopped = materialise(&view, &image, &mut |_| ControlFlow::Break(())).unwrap_err();
+    let stopped =
+        materialise(&view, &image, DigestKinds::NONE, &mut |_| ControlFlow::Break(())).unwrap_err();
     assert_eq!(stopped.kind(), Kind::Cancelled);
     let nowhere = directory.path().join("no").join("image");
-    assert_eq!(materialise(&view, &nowhere, &mut all).unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(
+        materialise(&view, &nowhere, DigestKinds::NONE, &mut all).unwrap_err().kind(),
+        Kind::NotFound
+    );
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 
     struct Full;

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::Kind;
 use crate::format::{GuestReader, probe};
+use crate::pack::DigestKinds;
 use crate::testing::{noise, program, run};
 
 const MIB: u64 = 1 << 20;
@@ -57,7 +58,7 @@ fn qemu_sees_the_same_disk() {
         disk(&raw, size, &data);
         for (kind, variant) in [(VhdKind::Fixed, "fixed"), (VhdKind::Dynamic, "dynamic")] {
             let view = view(&raw, kind, 512);
-            materialise(&view, &image, &mut all).unwrap();
+            materialise(&view, &image, DigestKinds::NONE, &mut all).unwrap();
             assert_eq!(fs::metadata(&image).unwrap().len(), view.len(), "{name} {variant}");
             let found = probe(&image).unwrap();
             assert_eq!((found.variant, found.virtual_size), (Some(variant), size), "{name}");
@@ -167,7 +168,7 @@ fn qcow2_comes_in_version_2_as_well() {
     for (name, size, data) in disks() {
         disk(&raw, size, &data);
         let view = Qcow2View::new(&raw).unwrap().with_version(Qcow2Version::V2);
-        materialise(&view, &image, &mut all).unwrap();
+        materialise(&view, &image, DigestKinds::NONE, &mut all).unwrap();
         let checked = run(&qemu_img, &[&"check", &"-f", &"qcow2", &image]);
         let text = String::from_utf8(checked.stdout).unwrap();
         assert!(text.contains("No errors were found"), "{name}: {text}");

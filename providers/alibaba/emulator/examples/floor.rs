@@ -1,7 +1,8 @@
 //! Measures the lower bound of every upload: reads and PUTs the stored bytes of a disk, and nothing else. No
 //! image format, no checksum, no retry, no record of what was done. `floor URL KEY DISK [PART_MIB [LANES
 //! [CHUNK_KIB]]]` sends the data between the holes of DISK as one object of the bucket `bench`, by multipart
-//! upload. For the benchmark; see docs/performance.md.
+//! upload. Over TLS it trusts the CA certificates in the file that SSL_CERT_FILE names. For the benchmark; see
+//! docs/performance.md.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hmac::{Hmac, Mac as _};
 use jiff::Timestamp;
-use reqwest::{Body, Client, Method, Response};
+use reqwest::{Body, Certificate, Client, Method, Response};
 use rustix::fs::{SeekFrom, seek};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
@@ -178,10 +179,13 @@ fn main() -> Result<(), Failure> {
     let size = tuning.first().map_or(Ok(16), |text| text.parse::<u64>())? << 20;
     let concurrency = tuning.get(1).map_or(Ok(4), |text| text.parse())?;
     let chunk = tuning.get(2).map_or(Ok(256), |text| text.parse::<u64>())? << 10;
-    // Never used, but reqwest requires a crypto provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let client = Client::builder().no_proxy().tls_certs_only([]).tcp_nodelay(true).build()?;
+    let trusted = match std::env::var_os("SSL_CERT_FILE").filter(|_| url.starts_with("https:")) {
+        Some(file) => Certificate::from_pem_bundle(&std::fs::read(file)?)?,
+        None => Vec::new(),
+    };
+    let client = Client::builder().no_proxy().tls_certs_only(trusted).tcp_nodelay(true).build()?;
     let object = Object { client, url: url.clone(), key: key.clone() };
     runtime.block_on(upload(&object, &Arc::new(Stored::open(disk, chunk)?), size, concurrency))
 }

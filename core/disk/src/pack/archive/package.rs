@@ -159,7 +159,7 @@ impl OvfPackage {
 
     fn kinds(&self) -> DigestKinds {
         let sha1 = self.manifest == ManifestDigest::Sha1;
-        DigestKinds { md5: false, sha1, sha256: !sha1 }
+        DigestKinds { sha1, sha256: !sha1, ..DigestKinds::NONE }
     }
 
     fn digest(&self, digests: Digests) -> String {

@@ -15,7 +15,7 @@ use crate::view::{RawView, Stamp, View};
 use crate::{Error, Kind};
 
 const MIB: u64 = 1 << 20;
-const EVERY: DigestKinds = DigestKinds { md5: true, sha1: true, sha256: true };
+const EVERY: DigestKinds = DigestKinds { md5: true, sha1: true, sha256: true, ..DigestKinds::NONE };
 
 fn disk(path: &Path, size: u64, data: &[(u64, usize)]) {
     let file = File::create(path).unwrap();
