@@ -65,13 +65,15 @@ const LOCAL: [Case; 5] = [
     ("qcow2", &["--isolate"], &["stub"]),
 ];
 /// Checks that do not apply to stubs.
-const STUBS: [&str; 10] = [
+const STUBS: [&str; 12] = [
     "ledger",
     "discard",
     "gone",
     "identity",
     "taken",
     "unrecorded",
+    "image-name",
+    "tags",
     "progress",
     "cancel-before",
     "cancel-during",

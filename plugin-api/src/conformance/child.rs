@@ -10,6 +10,7 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    evidence::{Answer, Ended},
+    evidence::{Answer, Death, Ended},
     probe::Probe,
 };
 
@@ -39,12 +40,33 @@ pub(super) struct Job {
     pub(super) cloud: bool,
     /// A shell command that prints what exists in that cloud, one object per line.
     pub(super) inventory: Option<String>,
+    /// Settings with the addresses of servers whose requests may be disturbed.
+    pub(super) faults: Vec<(String, String)>,
 }
+
+/// The call that a probe has begun last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begun {
+    /// The step, and the document if it is malformed.
+    pub(super) step: String,
+    /// Id of the check that the call belongs to; empty = the probe's own.
+    pub(super) check: String,
+    /// Number of the call: two calls of a step differ.
+    number: u64,
+}
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
 
 impl Job {
     /// Records which step begins, in case it is the last.
-    pub(super) fn begins(&self, step: &str) {
-        let _ = fs::write(self.directory.join(STEP), step);
+    pub(super) fn begins(&self, step: &str, check: &str) {
+        let number = CALLS.fetch_add(1, Ordering::Relaxed);
+        self.write(STEP, &Begun { step: step.to_owned(), check: check.to_owned(), number });
+    }
+
+    fn begun(&self) -> Option<Begun> {
+        let text = fs::read(self.directory.join(STEP)).ok()?;
+        serde_json::from_slice(&text).ok()
     }
 
     /// Writes the answer atomically.
@@ -58,7 +80,7 @@ impl Job {
     }
 
     fn write(&self, name: &str, document: &impl Serialize) {
-        let part = self.directory.join("part");
+        let part = self.directory.join(format!("{name}.part"));
         let text = serde_json::to_vec(document).unwrap_or_default();
         if fs::write(&part, text).is_ok() {
             let _ = fs::rename(part, self.directory.join(name));
@@ -66,12 +88,41 @@ impl Job {
     }
 }
 
-/// Runs a job in a child that `command` starts, for `limit` at most.
-pub(super) fn run(mut command: Command, job: &Job, limit: Duration) -> Ended {
+/// Time limits of the calls of a probe.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Of calls that use no cloud.
+    pub(super) local: Duration,
+    /// Of steps that use the cloud.
+    pub(super) cloud: Duration,
+}
+
+/// Shortest limit of a step that is asked to stop: its probe gives up before.
+const STOP: Duration = Duration::from_secs(8);
+
+impl Limits {
+    fn of(self, job: &Job, begun: &Begun) -> Duration {
+        if job.probe == Probe::Cancel {
+            return self.cloud.max(STOP);
+        }
+        let local = ["load", "describe", "create", "create_disk", "drop"];
+        if job.probe.is_local() || local.contains(&begun.step.as_str()) {
+            self.local
+        } else {
+            self.cloud
+        }
+    }
+}
+
+/// Runs a job in a child that `command` starts. A call that does not return within its limit ends the child.
+pub(super) fn run(mut command: Command, job: &Job, limits: Limits) -> Ended {
     match start(&mut command, job) {
-        Ok(mut child) => match wait(&mut child, limit) {
-            Some(status) => ending(job, status),
-            None => Ended::Died(format!("{} within {} s", stuck(job), limit.as_secs())),
+        Ok(mut child) => match wait(&mut child, job, limits) {
+            Ok(status) => ending(job, status),
+            Err((begun, limit)) => {
+                let how = format!("`{}` did not return within {} s", begun.step, limit.as_secs());
+                Ended::Died(Death::new(job.probe, begun, how))
+            }
         },
         Err(error) => Ended::Omitted(format!("a process for the check cannot be started: {error}")),
     }
@@ -93,17 +144,28 @@ fn start(command: &mut Command, job: &Job) -> std::io::Result<Child> {
     Ok(child)
 }
 
-/// Waits for the child to end; kills it after the limit.
-fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
-    let end = Instant::now() + limit;
+/// How often the parent looks which call has begun.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Waits for the child to end; kills it when a call exceeds its limit, and returns that call.
+fn wait(child: &mut Child, job: &Job, limits: Limits) -> Result<ExitStatus, (Begun, Duration)> {
+    let mut begun = Begun { step: "load".to_owned(), ..Begun::default() };
+    let (mut since, mut looked) = (Instant::now(), Instant::now());
     loop {
         if let Ok(Some(status)) = child.try_wait() {
-            return Some(status);
+            return Ok(status);
         }
-        if Instant::now() >= end {
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            if let Some(now) = job.begun().filter(|now| *now != begun) {
+                (begun, since) = (now, looked);
+            }
+        }
+        let limit = limits.of(job, &begun);
+        if since.elapsed() >= limit {
             let _ = child.kill();
             let _ = child.wait();
-            return None;
+            return Err((begun, limit));
         }
         std::thread::park_timeout(Duration::from_millis(5));
     }
@@ -127,15 +189,10 @@ fn ending(job: &Job, status: ExitStatus) -> Ended {
         (None, code) => format!("the process exited with code {}", code.unwrap_or_default()),
     };
     let last = last_line(&job.directory.join("stderr"));
-    Ended::Died(format!("{how} while `{}` ran{last}", step(job)))
-}
-
-fn step(job: &Job) -> String {
-    fs::read_to_string(job.directory.join(STEP)).unwrap_or_else(|_| "load".to_owned())
-}
-
-fn stuck(job: &Job) -> String {
-    format!("`{}` did not return", step(job))
+    let load = || Begun { step: "load".to_owned(), ..Begun::default() };
+    let begun = job.begun().unwrap_or_else(load);
+    let how = format!("{how} while `{}` ran{last}", begun.step);
+    Ended::Died(Death::new(job.probe, begun, how))
 }
 
 fn last_line(stderr: &Path) -> String {
