@@ -4,15 +4,16 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    path::Path,
     process::{Child, Command, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
-    harness::{Sandbox, needs_python, root},
-    provider_check::{plugin, report, with_verdict},
+    build_aws, build_oci, build_openstack,
+    harness::{Aws, AwsAccount, OciRegistry, OpenStack, Sandbox, needs, needs_python, root},
+    openstack_checks,
+    provider_check::{inventory, plugin, report, with_verdict},
 };
 
 /// A cloud over HTTP that keeps images in memory.
@@ -32,8 +33,7 @@ impl HttpCloud {
 
     /// A command that lists everything.
     fn listing(&self) -> String {
-        let read = format!("urllib.request.urlopen('{}/list').read().decode()", self.url);
-        format!("python3 -c \"import urllib.request; print({read})\"")
+        format!("curl -s {}/list", self.url)
     }
 }
 
@@ -88,7 +88,7 @@ const FAULTS: [&str; 8] = [
 
 #[test]
 fn every_mistake_of_a_client_fails_its_checks_and_no_other() {
-    if !needs_python() {
+    if !needs_python() || !needs(&["curl"]) {
         return;
     }
     let faults = ["--faults", "HTTPCLOUD_URL"];
@@ -107,5 +107,95 @@ fn every_mistake_of_a_client_fails_its_checks_and_no_other() {
                 });
             }
         });
+    }
+}
+
+/// Checks a provider of this repository with disturbed requests.
+#[track_caller]
+pub(crate) fn survives(sandbox: &Sandbox, name: &str, inventory: &str, settings: &[&str]) {
+    let file = plugin(name);
+    let args = [file.to_str().unwrap(), "--config", "config.yml", "--inventory", inventory];
+    let faults = settings.iter().flat_map(|setting| ["--faults", *setting]);
+    let args: Vec<&str> = args.into_iter().chain(faults).collect();
+    let (code, report) = report(sandbox, &args, &[]);
+    let rows = report["checks"].as_array().unwrap().iter();
+    let rows = rows.filter(|row| row["id"].as_str().unwrap().starts_with("fault-"));
+    for row in rows.clone() {
+        println!("{name}\t{}\t{}\t{}", row["id"], row["verdict"], row["detail"]);
+    }
+    assert_eq!(with_verdict(&report, "fail"), [""; 0], "{report:#}");
+    assert_eq!((code, rows.count()), (0, FAULTS.len()));
+}
+
+#[test]
+fn the_alibaba_provider_survives_faults() {
+    if !needs_python() {
+        return;
+    }
+    let sandbox = Sandbox::with_plain_cloud();
+    let inventory = inventory(&sandbox);
+    let endpoints = ["ALIBABA_OSS_ENDPOINT", "ALIBABA_ECS_ENDPOINT", "ALIBABA_STS_ENDPOINT"];
+    survives(&sandbox, "alibaba", &inventory, &endpoints);
+    sandbox.cloud_has_only(0);
+}
+
+#[test]
+fn the_oci_provider_survives_faults() {
+    let Some(registry) = OciRegistry::start("plain", &[]) else { return };
+    let sandbox = Sandbox::new();
+    let reference = format!("{}/conformance/disk", registry.address());
+    sandbox.write("config.yml", &format!("OCI_REFERENCE: {reference}\nOCI_RETRY_TIME: 5\n"));
+    let inventory = build_oci::inventory(&sandbox, &registry);
+    survives(&sandbox, "oci", &inventory, &["OCI_REFERENCE"]);
+}
+
+#[test]
+fn the_openstack_provider_survives_faults() {
+    let Some(cloud) = OpenStack::shared() else { return };
+    let image_url = cloud.text("/image_url");
+    let settings = [("OPENSTACK_RETRY_TIME", "5"), ("OPENSTACK_IMAGE_ENDPOINT", image_url)];
+    let sandbox = build_openstack::sandbox(cloud, &settings);
+    let inventory = openstack_checks::inventory(&sandbox, cloud);
+    let addresses = ["OPENSTACK_AUTH_URL", "OPENSTACK_IMAGE_ENDPOINT"];
+    survives(&sandbox, "openstack", &inventory, &addresses);
+}
+
+/// A command that lists what an account owns.
+fn objects(account: &AwsAccount) -> String {
+    let print = "import json, sys; owned = json.load(sys.stdin); \
+                 [print(kind, json.dumps(one)) for kind in ('images', 'snapshots', 'objects', 'uploads') for one in owned[kind]]";
+    let (id, url) = (account.id(), account.server.url());
+    let request = format!("curl -s -X GET --data '{{\"account\": \"{id}\"}}' {url}/_front/objects");
+    format!("{request} | python3 -c \"{print}\"")
+}
+
+#[test]
+fn the_aws_provider_survives_faults() {
+    let Some(server) = Aws::shared() else { return };
+    if !needs(&["curl"]) {
+        return;
+    }
+    let account = server.account(&json!({}));
+    let sandbox = build_aws::sandbox(&account, &[]);
+    survives(&sandbox, "aws", &objects(&account), &["AWS_ENDPOINT_URL"]);
+    account.has_only(0);
+}
+
+#[test]
+fn a_setting_that_leads_to_no_server_is_refused() {
+    let sandbox = Sandbox::with_cloud();
+    let file = plugin("alibaba");
+    for (fault, text) in [
+        ("NO_SETTING=http://127.0.0.1:1", "`NO_SETTING` is not a setting of provider `alibaba`"),
+        ("ALIBABA_ACCESS_KEY_SECRET=http://127.0.0.1:1", "is not a setting of provider"),
+        // The emulator of this test speaks TLS.
+        ("ALIBABA_OSS_ENDPOINT", "the address for `ALIBABA_OSS_ENDPOINT` is `https://"),
+        ("ALIBABA_ECS_ENDPOINT=https://127.0.0.1:1", "hint: give an address"),
+    ] {
+        let check = ["providers", "check", file.to_str().unwrap(), "--config", "config.yml"];
+        let output =
+            sandbox.command(&[&check[..], &["--faults", fault]].concat()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && errors.contains(text), "{fault}: {errors}");
     }
 }

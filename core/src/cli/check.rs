@@ -14,7 +14,9 @@ use std::{
 use build_image_disk::view::View;
 use build_image_plugin_api::{
     Description, DiskSpec, Error as Failure,
-    conformance::{DiskBytes, Refusal, Report, Subject, Suite, Ways, plain_disk, serve},
+    conformance::{
+        DiskBytes, Refusal, Report, Subject, Suite, Ways, can_disturb, plain_disk, serve,
+    },
 };
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
@@ -177,17 +179,18 @@ fn with_settings<'a>(
         }
     }
     for fault in faults {
-        let (key, url) = fault.split_once('=').map_or((fault.as_str(), None), |(key, url)| {
-            (key, Some(url.to_owned()))
-        });
+        let (key, url) = fault
+            .split_once('=')
+            .map_or((fault.as_str(), None), |(key, url)| (key, Some(url.to_owned())));
         let row = rows.iter().find(|row| row.key() == key && !row.setting.secret);
         let row = row.ok_or_else(|| {
-            let text = format!("--faults: `{key}` is not a setting of provider `{}`", description.name);
+            let text =
+                format!("--faults: `{key}` is not a setting of provider `{}`", description.name);
             Error::usage(text).hint("name the setting that has the address of the server")
         })?;
         let configured = || resolved.of(row)?.json.as_str().map(str::to_owned);
         let url = url.or_else(configured).unwrap_or_default();
-        if url != "proxy" && !url.starts_with("http://") {
+        if !can_disturb(&url) {
             return Err(Error::usage(format!("--faults: the address for `{key}` is `{url}`"))
                 .hint("give an address of the form http://HOST:PORT: --faults SETTING=URL"));
         }

@@ -34,18 +34,18 @@ use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
 
 use serde_json::Value;
 
+pub use self::{
+    child::signal_name,
+    host::{DiskBytes, plain_disk},
+    report::{Report, Row, Verdict},
+    subject::{RawSteps, Refusal, Subject, Ways},
+};
 use self::{
     child::{Job, Limits},
     evidence::Ended,
     faults::Fault,
     probe::Probe,
     table::Evidence,
-};
-pub use self::{
-    child::signal_name,
-    host::{DiskBytes, plain_disk},
-    report::{Report, Row, Verdict},
-    subject::{RawSteps, Refusal, Subject, Ways},
 };
 use crate::Description;
 
@@ -114,8 +114,8 @@ impl Suite {
     }
 
     /// Disturbs the requests to the server whose address a setting contains: builds run through a proxy that refuses
-    /// requests, breaks connections, and loses or delays answers. `url` is the address of the test server, with the scheme
-    /// `http`; the setting gets the address of the proxy instead. For a setting that takes the address of an HTTP proxy,
+    /// requests, breaks connections, and loses or delays answers. `url` is the address of the test server as the setting has
+    /// it: `http://HOST:PORT/PATH` or `HOST:PORT/PATH`; the setting gets the address of the proxy instead. For a setting that takes the address of an HTTP proxy,
     /// `url` is `proxy`. Call it once for each setting. Needs [`Self::with_cloud`].
     #[must_use]
     pub fn faults(mut self, setting: &str, url: &str) -> Self {
@@ -220,6 +220,12 @@ impl Suite {
         };
         Ok(child::run((self.child)(), &job, limits))
     }
+}
+
+/// Returns whether the suite can disturb requests to this address; see [`Suite::faults`].
+#[must_use]
+pub fn can_disturb(url: &str) -> bool {
+    faults::is_address(url)
 }
 
 /// Runs the job on standard input in a child process and writes its answer where the job states.

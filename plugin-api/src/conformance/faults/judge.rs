@@ -48,6 +48,13 @@ pub(super) fn judge(evidence: &Evidence, fault: Fault) -> Judgement {
     })
 }
 
+/// Returns whether the requests of an undisturbed build contained the tag of the suite; `None` when they were not seen.
+pub(in crate::conformance) fn tagged(evidence: &Evidence) -> Option<bool> {
+    let seen = evidence.disturbed(Fault::Throttled).ok()?;
+    let is_whole = seen.reach == Reach::Whole && obstacle(&seen).is_none();
+    is_whole.then_some(seen.control.tagged)
+}
+
 /// Returns why the builds show nothing.
 fn obstacle(seen: &Disturbed) -> Option<String> {
     let Trial { failure, broken, requests, left, .. } = &seen.control;
@@ -93,7 +100,11 @@ fn problems(trial: &Trial, control: &Trial) -> Vec<String> {
         problems.push(format!(
             "{at}a discarded build left {}; listed as remaining: {}",
             trial.left.join(", "),
-            if trial.remaining.is_empty() { "nothing".to_owned() } else { trial.remaining.join(", ") }
+            if trial.remaining.is_empty() {
+                "nothing".to_owned()
+            } else {
+                trial.remaining.join(", ")
+            }
         ));
     }
     problems.extend(trial.early.iter().map(|early| format!("it repeated {early}")));
@@ -133,8 +144,14 @@ mod tests {
             (failed("internal"), &["`upload` failed"]),
             (Trial { made: two.clone(), ..control.clone() }, &["made 2 things instead of 1"]),
             (Trial { images: 0, ..control.clone() }, &["registered 0 images instead of 1"]),
-            (Trial { left: text("x"), ..failed("network") }, &["left x; listed as remaining: nothing"]),
-            (Trial { early: text("`PUT` 900 ms too early"), ..control.clone() }, &["repeated `PUT`"]),
+            (
+                Trial { left: text("x"), ..failed("network") },
+                &["left x; listed as remaining: nothing"],
+            ),
+            (
+                Trial { early: text("`PUT` 900 ms too early"), ..control.clone() },
+                &["repeated `PUT`"],
+            ),
         ] {
             let found = problems(&trial, &control);
             assert_eq!(found.len(), expected.len(), "{trial:?}: {found:?}");

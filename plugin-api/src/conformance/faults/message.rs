@@ -44,7 +44,8 @@ impl Head {
         let mut lines = lines.into_iter();
         let first = lines.next().unwrap_or_default();
         let field = |line: String| {
-            let (name, value) = line.split_once(':').ok_or_else(|| malformed("a field has no name"))?;
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| malformed("a field has no name"))?;
             Ok((name.to_owned(), value.trim().to_owned()))
         };
         Ok(Some(Self { first, fields: lines.map(field).collect::<io::Result<_>>()? }))
@@ -53,6 +54,11 @@ impl Head {
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let mut fields = self.fields.iter();
         fields.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns whether the first line or the value of a field contains a text.
+    pub(super) fn contains(&self, text: &str) -> bool {
+        self.first.contains(text) || self.fields.iter().any(|(_, value)| value.contains(text))
     }
 
     /// Returns the values of fields whose name ends with one of these texts.

@@ -10,8 +10,9 @@ mod script;
 
 use self::judge::judge;
 pub(super) use self::{
+    judge::tagged,
     probe::{Disturbed, probe},
-    proxy::Proxies,
+    proxy::{Proxies, is_address},
     script::Fault,
 };
 use super::table::{Check, check};

@@ -58,6 +58,8 @@ pub(super) struct Trial {
     pub(super) early: Vec<String>,
     /// Requests that the server did not answer.
     pub(super) broken: Vec<String>,
+    /// Whether a request contained the tag of the suite's images.
+    pub(super) tagged: bool,
 }
 
 /// Why a build failed.
@@ -144,6 +146,7 @@ impl Workshop<'_> {
         let record = self.proxies.end();
         (trial.requests, trial.struck) = (record.requests, record.struck);
         (trial.early, trial.broken) = (record.early.clone(), record.broken.clone());
+        trial.tagged = record.tagged;
         let Some(steps) = steps else { return (trial, record) };
         if trial.failure.is_none() {
             self.discard(&host, steps.as_ref(), &build, DiscardReason::Done);

@@ -2,7 +2,7 @@
 //! plain HTTP. One request per connection.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufReader, Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     sync::Arc,
     thread,
@@ -18,31 +18,33 @@ use super::{
 pub(super) const FORWARD: &str = "proxy";
 /// How long a connection may be silent.
 const SILENCE: Duration = Duration::from_secs(600);
-/// Longest form that is read for the name of its action, in bytes.
-const LONGEST_FORM: u64 = 64 << 10;
+/// Longest body that is read for the name of its action, in bytes.
+const LONGEST_TEXT: u64 = 64 << 10;
 /// How late an answer comes, and how long it pauses in the middle.
 const DELAY: Duration = Duration::from_secs(1);
 /// By how much the date of answers is wrong.
 const SKEW: u64 = 6 * 3600;
 
 /// The proxies of a provider's settings, with one plan and one record.
-pub(super) struct Proxies {
+pub(in crate::conformance) struct Proxies {
     script: Arc<Script>,
     /// Values of the settings.
-    pub(super) settings: Vec<(String, String)>,
+    pub(in crate::conformance) settings: Vec<(String, String)>,
 }
 
 impl Proxies {
     /// Starts a proxy for each setting.
-    pub(super) fn start(settings: &[(String, String)]) -> io::Result<Self> {
+    pub(in crate::conformance) fn start(settings: &[(String, String)]) -> io::Result<Self> {
         let script = Arc::<Script>::default();
         let mut values = Vec::new();
         for (key, url) in settings {
             let server = Server::parse(url)?;
             let listener = TcpListener::bind(("127.0.0.1", 0))?;
             let address = listener.local_addr()?;
-            let path = server.as_ref().map_or("", |server| server.path.as_str());
-            values.push((key.clone(), format!("http://{address}{path}")));
+            let (scheme, path) = server
+                .as_ref()
+                .map_or((SCHEME, ""), |server| (server.scheme, server.path.as_str()));
+            values.push((key.clone(), format!("{scheme}{address}{path}")));
             let (script, server) = (Arc::clone(&script), server.map(|server| server.authority));
             thread::spawn(move || accept(&listener, server.as_deref(), &script));
         }
@@ -58,31 +60,39 @@ impl Proxies {
     }
 }
 
+const SCHEME: &str = "http://";
+
 /// A server that a setting leads to.
 struct Server {
+    /// `http://`, or nothing.
+    scheme: &'static str,
     /// Host and port.
     authority: String,
     path: String,
 }
 
 impl Server {
-    /// Reads `http://HOST[:PORT][/PATH]`; `None` for a forward proxy.
+    /// Reads `http://HOST[:PORT][/PATH]` or `HOST:PORT[/PATH]`; `None` for a forward proxy.
     fn parse(url: &str) -> io::Result<Option<Self>> {
         if url == FORWARD {
             return Ok(None);
         }
-        let invalid = || {
+        let rest = url.strip_prefix(SCHEME);
+        let (scheme, rest) = rest.map_or(("", url), |rest| (SCHEME, rest));
+        let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        let authority = with_port(host);
+        let is_whole = scheme == SCHEME || authority == host;
+        if host.is_empty() || host.contains('@') || !is_whole {
             let text = format!("`{url}` is not an address of the form http://HOST:PORT");
-            io::Error::new(io::ErrorKind::InvalidInput, text)
-        };
-        let rest = url.strip_prefix("http://").ok_or_else(invalid)?;
-        let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        if authority.is_empty() || authority.contains('@') {
-            return Err(invalid());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let authority = with_port(authority);
-        Ok(Some(Self { authority, path: path.trim_end_matches('/').to_owned() }))
+        Ok(Some(Self { scheme, authority, path: path.trim_end_matches('/').to_owned() }))
     }
+}
+
+/// Returns whether requests to this address can be disturbed.
+pub(in crate::conformance) fn is_address(url: &str) -> bool {
+    Server::parse(url).is_ok()
 }
 
 fn with_port(authority: &str) -> String {
@@ -113,15 +123,16 @@ fn exchange(mut client: TcpStream, server: Option<&str>, script: &Script) -> io:
             None => return answer(&mut client, "501 Not Implemented", None, TUNNEL),
         },
     };
-    let form = form(&head, &mut reader)?;
-    let kind = kind(&head, &String::from_utf8_lossy(&form));
-    let action = script.decide(&head, &kind);
-    if let Action::Strike(Fault::Reset) = action {
-        return reset(&client);
-    }
     if head.get("expect").is_some() {
         head.remove("expect");
         client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    }
+    let start = short_body(&head, &mut reader)?;
+    let text = String::from_utf8_lossy(&start);
+    let kind = kind(&head, if is_form(&head) { &text } else { "" });
+    let action = script.decide(&head, &kind, &text);
+    if let Action::Strike(Fault::Reset) = action {
+        return reset(&client);
     }
     let refusal = match action {
         Action::Strike(Fault::Throttled) => Some("429 Too Many Requests"),
@@ -130,12 +141,12 @@ fn exchange(mut client: TcpStream, server: Option<&str>, script: &Script) -> io:
         _ => None,
     };
     if let Some(status) = refusal {
-        copy_body(&mut reader, rest_of(&head, &form), &mut io::sink())?;
+        copy_body(&mut reader, rest_of(&head, &start), &mut io::sink())?;
         let seconds = RETRY_AFTER.as_secs();
         let pause = matches!(action, Action::Strike(Fault::Throttled)).then_some(seconds);
         return answer(&mut client, status, pause, "the conformance suite refuses this request\n");
     }
-    let answered = forward(&server, &head, &form, &mut reader);
+    let answered = forward(&server, &head, &start, &mut reader);
     let (answer_head, body) = match answered {
         Ok(answered) => answered,
         Err(error) => {
@@ -146,7 +157,8 @@ fn exchange(mut client: TcpStream, server: Option<&str>, script: &Script) -> io:
     deliver(&mut client, action, answer_head, &body)
 }
 
-const TUNNEL: &str = "this proxy opens no tunnels: use a setting that takes the address of the server\n";
+const TUNNEL: &str =
+    "this proxy opens no tunnels: use a setting that takes the address of the server\n";
 
 /// Turns a request to a proxy into one to its server, and returns the server. `None` for a tunnel.
 fn direct(head: &mut Head) -> Option<String> {
@@ -160,31 +172,32 @@ fn direct(head: &mut Head) -> Option<String> {
     Some(authority)
 }
 
-/// Reads the body of a short form; empty for other requests.
-fn form(head: &Head, reader: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
-    let is_form = head
-        .get("content-type")
-        .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
-    let mut form = Vec::new();
-    if let Framing::Length(length) = head.request_framing()
-        && is_form
-        && length <= LONGEST_FORM
-    {
-        reader.take(length).read_to_end(&mut form)?;
-    }
-    Ok(form)
+fn is_form(head: &Head) -> bool {
+    let kind = head.get("content-type").unwrap_or_default();
+    kind.starts_with("application/x-www-form-urlencoded")
 }
 
-/// Returns what is left of a body after the form was read.
-fn rest_of(head: &Head, form: &[u8]) -> Framing {
-    if form.is_empty() { head.request_framing() } else { Framing::Length(0) }
+/// Reads a short body; empty for others.
+fn short_body(head: &Head, reader: &mut BufReader<TcpStream>) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    if let Framing::Length(length) = head.request_framing()
+        && length <= LONGEST_TEXT
+    {
+        reader.take(length).read_to_end(&mut body)?;
+    }
+    Ok(body)
+}
+
+/// Returns what is left of a body after a short one was read.
+fn rest_of(head: &Head, start: &[u8]) -> Framing {
+    if start.is_empty() { head.request_framing() } else { Framing::Length(0) }
 }
 
 /// Sends a request to the server and reads the whole answer.
 fn forward(
     server: &str,
     head: &Head,
-    form: &[u8],
+    start: &[u8],
     reader: &mut BufReader<TcpStream>,
 ) -> io::Result<(Head, Vec<u8>)> {
     let mut upstream = TcpStream::connect(server)?;
@@ -196,8 +209,8 @@ fn forward(
     head.write(&mut upstream)?;
     // A server may answer before it has read everything.
     let sent = upstream
-        .write_all(form)
-        .and_then(|()| copy_body(reader, rest_of(&head, form), &mut upstream));
+        .write_all(start)
+        .and_then(|()| copy_body(reader, rest_of(&head, start), &mut upstream));
     let mut answers = BufReader::new(upstream);
     let answer = loop {
         match Head::read(&mut answers)? {
@@ -242,12 +255,7 @@ fn deliver(client: &mut TcpStream, action: Action, mut head: Head, body: &[u8]) 
 fn end(client: &mut TcpStream) -> io::Result<()> {
     client.shutdown(Shutdown::Write)?;
     // What the client still sends must not reset the connection before it has read the answer.
-    let mut reader = BufReader::new(client).take(LONGEST_FORM);
-    while !reader.fill_buf()?.is_empty() {
-        let count = reader.buffer().len();
-        reader.consume(count);
-    }
-    Ok(())
+    io::copy(&mut client.take(LONGEST_TEXT), &mut io::sink()).map(drop)
 }
 
 fn answer(
@@ -296,7 +304,9 @@ fn date(seconds: u64) -> String {
     ];
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let weekday = DAYS.iter().cycle().nth(usize::try_from(days % 7).unwrap_or_default());
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let (mut year, mut day) = (1970, days);
     while day >= 365 + u64::from(is_leap(year)) {
         day -= 365 + u64::from(is_leap(year));
@@ -335,12 +345,14 @@ mod tests {
 
     #[test]
     fn addresses_of_servers_are_read() {
-        let parsed = |url: &str| Server::parse(url).map(|server| server.map(|s| (s.authority, s.path)));
+        let parsed =
+            |url: &str| Server::parse(url).map(|server| server.map(|s| (s.authority, s.path)));
         let some = |authority: &str, path: &str| Some((authority.to_owned(), path.to_owned()));
         assert_eq!(parsed("http://127.0.0.1:5000/v3/").unwrap(), some("127.0.0.1:5000", "/v3"));
         assert_eq!(parsed("http://cloud").unwrap(), some("cloud:80", ""));
+        assert_eq!(parsed("127.0.0.1:80/a/b").unwrap(), some("127.0.0.1:80", "/a/b"));
         assert_eq!(parsed("proxy").unwrap(), None);
-        for bad in ["https://127.0.0.1:1", "127.0.0.1:1", "http://", "http://u:p@host:1"] {
+        for bad in ["https://127.0.0.1:1", "cloud", "http://", "http://u:p@host:1"] {
             assert!(parsed(bad).unwrap_err().to_string().contains("http://HOST:PORT"), "{bad}");
         }
     }
@@ -357,11 +369,13 @@ mod tests {
                 let (method, target) = head.request();
                 let text = format!("{method} {target}");
                 let length = text.len();
-                let answer = format!("HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: {length}\r\n\r\n{text}");
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: {length}\r\n\r\n{text}");
                 (&stream).write_all(answer.as_bytes()).unwrap();
             }
         });
-        let value = if setting == FORWARD { FORWARD.to_owned() } else { format!("http://{address}") };
+        let value =
+            if setting == FORWARD { FORWARD.to_owned() } else { format!("http://{address}") };
         let proxies = Proxies::start(&[("URL".to_owned(), value)]).unwrap();
         proxies.begin(fault.map(|fault| (fault, Target::Each)));
         let mut client = TcpStream::connect(&proxies.settings[0].1["http://".len()..]).unwrap();

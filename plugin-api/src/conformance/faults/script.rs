@@ -9,6 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::message::Head;
+use crate::conformance::probe::lab::TAG;
 
 /// A fault between a provider and its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +51,7 @@ impl Fault {
     ];
 
     /// Returns the id of the check.
-    pub(in crate::conformance) fn check(self) -> &'static str {
+    pub(in crate::conformance) const fn check(self) -> &'static str {
         match self {
             Self::Throttled => "fault-throttled",
             Self::Unavailable => "fault-5xx",
@@ -96,6 +97,7 @@ struct State {
     waits: BTreeMap<String, Instant>,
     early: Vec<String>,
     broken: Vec<String>,
+    tagged: bool,
 }
 
 /// Plan and record, shared by the connections of all proxies.
@@ -112,6 +114,8 @@ pub(super) struct Record {
     pub(super) early: Vec<String>,
     /// Requests that the server did not answer.
     pub(super) broken: Vec<String>,
+    /// Whether a request contained the tag of the suite's images.
+    pub(super) tagged: bool,
 }
 
 impl Script {
@@ -127,8 +131,8 @@ impl Script {
     /// Ends the faults and returns the record.
     pub(super) fn end(&self) -> Record {
         let state = std::mem::take(&mut *self.state());
-        let State { kinds, requests, struck, early, broken, .. } = state;
-        Record { kinds, requests, struck, early, broken }
+        let State { kinds, requests, struck, early, broken, tagged, .. } = state;
+        Record { kinds, requests, struck, early, broken, tagged }
     }
 
     /// Records that the server gave no answer.
@@ -136,9 +140,10 @@ impl Script {
         self.state().broken.push(text);
     }
 
-    /// Decides about a request.
-    pub(super) fn decide(&self, head: &Head, kind: &str) -> Action {
+    /// Decides about a request with a short body.
+    pub(super) fn decide(&self, head: &Head, kind: &str, body: &str) -> Action {
         let mut state = self.state();
+        state.tagged |= body.contains(TAG.1) || head.contains(TAG.1);
         let number = state.requests;
         state.requests += 1;
         let is_first = match state.kinds.iter_mut().find(|(known, _)| known == kind) {
@@ -204,7 +209,8 @@ pub(super) fn kind(head: &Head, form: &str) -> String {
     if let Some(action) = named.or_else(|| action(query)).or_else(|| action(form)) {
         return format!("{kind} {action}");
     }
-    let mut names: Vec<&str> = query.split('&').map(|pair| pair.split('=').next().unwrap_or(pair)).collect();
+    let mut names: Vec<&str> =
+        query.split('&').map(|pair| pair.split('=').next().unwrap_or(pair)).collect();
     // Parameters of signatures are in every request.
     names.retain(|name| !name.is_empty() && !name.to_ascii_lowercase().starts_with("x-"));
     names.sort_unstable();
@@ -226,7 +232,11 @@ mod tests {
     fn kinds_of_requests_have_no_identifiers() {
         for (request, form, expected) in [
             ("GET /v2/images/7f3e HTTP/1.1", "", "GET /*/images/*"),
-            ("PUT /demo/a1?partNumber=3&uploadId=7 HTTP/1.1", "", "PUT /demo/* ?partNumber,uploadId"),
+            (
+                "PUT /demo/a1?partNumber=3&uploadId=7 HTTP/1.1",
+                "",
+                "PUT /demo/* ?partNumber,uploadId",
+            ),
             ("POST / HTTP/1.1\r\nx-acs-action: ImportImage", "", "POST / ImportImage"),
             ("POST / HTTP/1.1", "Version=1&Action=CopyImage", "POST / CopyImage"),
             ("GET /?Action=List&X-Amz-Date=1 HTTP/1.1", "", "GET / List"),
@@ -250,14 +260,14 @@ mod tests {
             script.begin(Some((Fault::Reset, target.clone())));
             let struck = requests.iter().zip(credentials).map(|(request, credential)| {
                 let head = head(&format!("{request}\r\nAuthorization: {credential}"));
-                script.decide(&head, &kind(&head, "")) != Action::Pass
+                script.decide(&head, &kind(&head, ""), "") != Action::Pass
             });
             assert_eq!(struck.collect::<Vec<_>>(), expected, "{target:?}");
             let record = script.end();
             let count = expected.iter().filter(|struck| **struck).count();
             assert_eq!((record.requests, record.struck), (4, count));
             assert_eq!(record.kinds, [("GET /a".to_owned(), 2), ("PUT /a".to_owned(), 2)]);
-            assert_eq!(script.decide(&head(requests[0]), "x"), Action::Pass, "it has ended");
+            assert_eq!(script.decide(&head(requests[0]), "x", ""), Action::Pass, "it has ended");
         }
     }
 
@@ -267,7 +277,7 @@ mod tests {
         script.begin(Some((Fault::Throttled, Target::Each)));
         let (one, other) = (head("PUT /a HTTP/1.1"), head("PUT /b HTTP/1.1"));
         for head in [&one, &other, &one] {
-            script.decide(head, &kind(head, ""));
+            script.decide(head, &kind(head, ""), "");
         }
         let early = script.end().early;
         assert!(early.len() == 1 && early[0].starts_with("`PUT /a` "), "{early:?}");

@@ -3,11 +3,13 @@
 use super::{Judgement, build::whole, settle};
 use crate::{
     Description,
-    conformance::{optional, probe::lab::TAG, table::Evidence},
+    conformance::{faults, optional, probe::lab::TAG, table::Evidence},
     document::Registered,
 };
 
 const REFUSED: &str = "not declared: builds refuse the setting, or warn";
+
+const UNSEEN: &str = "the tags of the image cannot be seen: declare `inventory`, or print tags in the command that lists the test cloud (`--inventory`)";
 
 /// Returns the description, unless it does not declare the member.
 fn declared(
@@ -56,14 +58,20 @@ pub(in crate::conformance) fn tags(evidence: &Evidence) -> Judgement {
         let built = whole(evidence)?;
         let (key, value) = TAG;
         let (_, images) = optional::listed_images(evidence);
-        let missing = images.iter().filter(|item| item.tags.get(key).is_none_or(|tag| tag != value));
+        let missing =
+            images.iter().filter(|item| item.tags.get(key).is_none_or(|tag| tag != value));
         let problems: Vec<String> = missing
             .map(|item| format!("image `{}` is listed without the tag `{key}={value}`", item.id))
             .collect();
         let seen = built.listed.iter().any(|line| line.contains(value));
         if images.is_empty() && !seen {
-            let why = "the tags of the image cannot be seen: declare `inventory`, or print tags in the command that lists the test cloud (`--inventory`)";
-            return Ok(Judgement::Skip(why.to_owned()));
+            return Ok(match faults::tagged(evidence) {
+                Some(true) => Judgement::pass(format!("a request contained {key}={value}")),
+                Some(false) => Judgement::fail(format!(
+                    "no request of a build contained {key}={value}, which IMAGE_TAGS has"
+                )),
+                None => Judgement::Skip(UNSEEN.to_owned()),
+            });
         }
         Ok(Judgement::unless(&problems, format!("{key}={value}")))
     })
