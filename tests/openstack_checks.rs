@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     build_openstack::{build, disk, sandbox},
-    harness::{OpenStack, plugin_directory},
+    harness::{OpenStack, Sandbox, plugin_directory},
     provider_check::{report, with_verdict},
 };
 

@@ -55,13 +55,19 @@ pub(super) struct Begun {
     number: u64,
 }
 
+impl Begun {
+    pub(super) fn new(step: &str, check: &str) -> Self {
+        let number = CALLS.fetch_add(1, Ordering::Relaxed);
+        Self { step: step.to_owned(), check: check.to_owned(), number }
+    }
+}
+
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
 impl Job {
     /// Records which step begins, in case it is the last.
     pub(super) fn begins(&self, step: &str, check: &str) {
-        let number = CALLS.fetch_add(1, Ordering::Relaxed);
-        self.write(STEP, &Begun { step: step.to_owned(), check: check.to_owned(), number });
+        self.write(STEP, &Begun::new(step, check));
     }
 
     fn begun(&self) -> Option<Begun> {
@@ -149,7 +155,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Waits for the child to end; kills it when a call exceeds its limit, and returns that call.
 fn wait(child: &mut Child, job: &Job, limits: Limits) -> Result<ExitStatus, (Begun, Duration)> {
-    let mut begun = Begun { step: "load".to_owned(), ..Begun::default() };
+    let mut begun = Begun::new("load", "");
     let (mut since, mut looked) = (Instant::now(), Instant::now());
     loop {
         if let Ok(Some(status)) = child.try_wait() {
@@ -189,8 +195,7 @@ fn ending(job: &Job, status: ExitStatus) -> Ended {
         (None, code) => format!("the process exited with code {}", code.unwrap_or_default()),
     };
     let last = last_line(&job.directory.join("stderr"));
-    let load = || Begun { step: "load".to_owned(), ..Begun::default() };
-    let begun = job.begun().unwrap_or_else(load);
+    let begun = job.begun().unwrap_or_else(|| Begun::new("load", ""));
     let how = format!("{how} while `{}` ran{last}", begun.step);
     Ended::Died(Death::new(job.probe, begun, how))
 }

@@ -286,8 +286,7 @@ mod tests {
             (Probe::Optional, "inventory", "", "inventory"),
             (Probe::Optional, "upload", "", "undeclared"),
         ] {
-            let (step, check) = (step.to_owned(), check.to_owned());
-            let begun = Begun { step, check, ..Begun::default() };
+            let begun = Begun::new(step, check);
             assert_eq!(Death::new(probe, begun, String::new()).check, expected, "{probe:?}");
         }
     }

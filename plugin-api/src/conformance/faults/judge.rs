@@ -113,12 +113,12 @@ fn problems(trial: &Trial, control: &Trial) -> Vec<String> {
 
 /// Describes how the builds ended.
 fn summary(trials: &[&Trial]) -> String {
-    let failures: Vec<&str> =
-        trials.iter().filter_map(|trial| Some(trial.failure.as_ref()?.text.as_str())).collect();
+    let failures = trials.iter().filter_map(|trial| trial.failure.as_ref());
+    let failures: Vec<&str> = failures.map(|failure| failure.text.as_str()).collect();
     let succeeded = trials.len() - failures.len();
-    let mut text = format!("{} builds, {succeeded} succeeded", trials.len());
+    let mut text = format!("{succeeded} of {} builds succeeded", trials.len());
     if let Some(first) = failures.first() {
-        text.push_str(&format!(", {} failed and left nothing: {first}", failures.len()));
+        text.push_str(&format!(", the others left nothing that is not listed; the first: {first}"));
     }
     text
 }

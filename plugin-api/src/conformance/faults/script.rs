@@ -156,7 +156,8 @@ impl Script {
                 true
             }
         };
-        let line = head.first.clone();
+        // Two requests to one address may be different ones.
+        let line = format!("{kind} {}", head.first);
         if let Some(until) = state.waits.remove(&line) {
             let missing = until.saturating_duration_since(Instant::now());
             if missing > TOLERANCE {
@@ -276,7 +277,8 @@ mod tests {
         let script = Script::default();
         script.begin(Some((Fault::Throttled, Target::Each)));
         let (one, other) = (head("PUT /a HTTP/1.1"), head("PUT /b HTTP/1.1"));
-        for head in [&one, &other, &one] {
+        let action = head("PUT /a HTTP/1.1\r\nx-action: Other");
+        for head in [&one, &other, &action, &one] {
             script.decide(head, &kind(head, ""), "");
         }
         let early = script.end().early;
