@@ -54,7 +54,7 @@ impl Fault {
     pub(in crate::conformance) const fn check(self) -> &'static str {
         match self {
             Self::Throttled => "fault-throttled",
-            Self::Unavailable => "fault-5xx",
+            Self::Unavailable => "fault-unavailable",
             Self::Reset => "fault-reset",
             Self::Truncated => "fault-truncated",
             Self::Lost => "fault-lost",
