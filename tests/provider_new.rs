@@ -46,7 +46,7 @@ fn a_new_provider_builds_passes_its_tests_and_publishes_a_disk() {
     fs::copy(built("debug", &file), plugins.join(&file)).unwrap();
     let disk = sandbox.disk("disk.raw", 4, 1);
     let args = ["--disk", disk.to_str().unwrap(), "-p", "acme", "--provider-dir", "plugins"];
-    let chosen = ["--cloud-image-name", "web", "--image-tags", "{\"owner\": \"us\"}"];
+    let chosen = ["--cloud-image-name", "web", "--image-tags", "[{owner: us}]"];
     let run = sandbox.run(&[&args[..], &chosen].concat());
     took("build-image");
     run.succeeded();

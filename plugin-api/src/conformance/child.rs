@@ -152,26 +152,58 @@ fn start(command: &mut Command, job: &Job) -> std::io::Result<Child> {
 
 /// How often the parent looks which call has begun.
 const LOOK: Duration = Duration::from_millis(100);
+/// Ticks of processor time per second in `/proc/PID/stat`, on every architecture of Linux that has plugins.
+const TICKS: u64 = 100;
+/// How many times its limit a call may take that computes on a busy machine.
+const BUSY: u32 = 6;
+/// A call that computes for less than one part in this many of its time is idle.
+const IDLE: u32 = 20;
+
+/// Returns the processor time of a process and its descendants.
+fn processor_time(process: u32) -> Duration {
+    let directory = PathBuf::from(format!("/proc/{process}"));
+    let stat = fs::read_to_string(directory.join("stat")).unwrap_or_default();
+    // After the name, which may contain anything: utime and stime are the fields 14 and 15 of proc(5).
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    let threads = fs::read_dir(directory.join("task")).into_iter().flatten().flatten();
+    let children =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let descendants: Duration = children
+        .flat_map(|text| {
+            text.split_whitespace().filter_map(|id| id.parse().ok()).collect::<Vec<u32>>()
+        })
+        .map(processor_time)
+        .sum();
+    Duration::from_millis(ticks * 1_000 / TICKS) + descendants
+}
+
+/// Returns whether a call has exceeded its limit. One that computes gets more time where other programs use the
+/// processor too.
+fn is_over(limit: Duration, elapsed: Duration, computed: Duration) -> bool {
+    elapsed >= limit && (computed * IDLE < elapsed || computed >= limit || elapsed >= limit * BUSY)
+}
 
 /// Waits for the child to end; kills it when a call exceeds its limit, and returns that call.
 fn wait(child: &mut Child, job: &Job, limits: Limits) -> Result<ExitStatus, (Begun, Duration)> {
     let mut begun = Begun::new("load", "");
-    let (mut since, mut looked) = (Instant::now(), Instant::now());
+    let (mut since, mut looked, mut before) = (Instant::now(), Instant::now(), Duration::ZERO);
     loop {
         if let Ok(Some(status)) = child.try_wait() {
             return Ok(status);
         }
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
+            let computed = processor_time(child.id());
             if let Some(now) = job.begun().filter(|now| *now != begun) {
-                (begun, since) = (now, looked);
+                (begun, since, before) = (now, looked, computed);
             }
-        }
-        let limit = limits.of(job, &begun);
-        if since.elapsed() >= limit {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err((begun, limit));
+            let limit = limits.of(job, &begun);
+            if is_over(limit, since.elapsed(), computed.saturating_sub(before)) {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err((begun, limit));
+            }
         }
         std::thread::park_timeout(Duration::from_millis(5));
     }
@@ -257,5 +289,38 @@ impl Noise {
             }
         }
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_computes_on_a_busy_machine_gets_more_time_than_one_that_waits() {
+        let seconds = Duration::from_secs;
+        for (elapsed, computed, expected) in [
+            (9, 9, false),
+            (10, 0, true),
+            (10, 10, true),
+            (10, 3, false),
+            (50, 9, false),
+            (50, 2, true),
+            (60, 9, true),
+        ] {
+            let over = is_over(seconds(10), seconds(elapsed), seconds(computed));
+            assert_eq!(over, expected, "{computed} s of {elapsed} s");
+        }
+    }
+
+    #[test]
+    fn processor_time_grows_with_computing() {
+        let process = std::process::id();
+        let before = processor_time(process);
+        let mut sum = 0_u64;
+        while processor_time(process) == before {
+            sum = (0..1_000_000_u64).fold(sum, |sum, number| sum.rotate_left(7) ^ number);
+        }
+        assert!(sum != 1);
     }
 }
