@@ -406,20 +406,24 @@ fn a_dry_run_changes_nothing_and_a_registry_that_is_none_is_named() {
     }
 }
 
+/// A command that lists what the registry stores: uploads, tags, and manifests.
+pub(crate) fn inventory(sandbox: &Sandbox, registry: &OciRegistry) -> String {
+    let repository = "docker/registry/v2/repositories/conformance/disk";
+    let directory = format!("{}/{repository}", registry.text("storage"));
+    let script = sandbox.write(
+        "inventory.sh",
+        &format!("cd '{directory}' 2>/dev/null || exit 0\nls -d _uploads/*/startedat _manifests/tags/*/current/link _manifests/revisions/sha256/*/link 2>/dev/null\nexit 0\n"),
+    );
+    format!("sh '{}'", script.display())
+}
+
 #[test]
 fn the_provider_keeps_the_contract_with_a_real_registry() {
     let Some(registry) = OciRegistry::start("plain", &[]) else { return };
     let sandbox = Sandbox::new();
     let reference = format!("{}/conformance/disk", registry.address());
     sandbox.write("config.yml", &format!("OCI_REFERENCE: {reference}\nOCI_RETRY_TIME: 0\n"));
-    let repository = "docker/registry/v2/repositories/conformance/disk";
-    let directory = format!("{}/{repository}", registry.text("storage"));
-    // What the registry stores: uploads, tags, and manifests.
-    let script = sandbox.write(
-        "inventory.sh",
-        &format!("cd '{directory}' 2>/dev/null || exit 0\nls -d _uploads/*/startedat _manifests/tags/*/current/link _manifests/revisions/sha256/*/link 2>/dev/null\nexit 0\n"),
-    );
-    let inventory = format!("sh '{}'", script.display());
+    let inventory = inventory(&sandbox, &registry);
     let file = plugin_directory().join(build_image_plugin_api::plugin_file_name("oci"));
     let file = file.to_str().unwrap();
     let mut ways: Vec<&[&str]> = vec![&[]];

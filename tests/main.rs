@@ -99,6 +99,7 @@ mod plugins_trust;
 mod private_cloud;
 mod provenance;
 mod provider_check;
+mod provider_faults;
 mod provider_new;
 mod provider_run_step;
 mod proxies;

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::{
     build_openstack::{build, disk, sandbox},
-    harness::{OpenStack, plugin_directory},
+    harness::{OpenStack, Sandbox, plugin_directory},
     provider_check::{report, with_verdict},
 };
 
@@ -51,12 +51,8 @@ fn what_would_fail_late_is_refused_by_the_check() {
     assert!(cloud.images("first-of-two", "limited").is_empty());
 }
 
-#[test]
-fn the_provider_keeps_the_contract_with_a_real_cloud() {
-    let Some(cloud) = OpenStack::shared() else { return };
-    let sandbox = sandbox(cloud, &[("OPENSTACK_RETRY_TIME", "0")]);
-    let file = plugin_directory().join(build_image_plugin_api::plugin_file_name("openstack"));
-    let file = file.to_str().unwrap();
+/// A command that lists the images of the suite.
+pub(crate) fn inventory(sandbox: &Sandbox, cloud: &OpenStack) -> String {
     fs::write(sandbox.path().join("cloud.json"), cloud.described.to_string()).unwrap();
     let script = sandbox.write(
         "inventory.py",
@@ -71,7 +67,16 @@ fn the_provider_keeps_the_contract_with_a_real_cloud() {
             sandbox.path().join("cloud.json").display()
         ),
     );
-    let inventory = format!("python3 '{}'", script.display());
+    format!("python3 '{}'", script.display())
+}
+
+#[test]
+fn the_provider_keeps_the_contract_with_a_real_cloud() {
+    let Some(cloud) = OpenStack::shared() else { return };
+    let sandbox = sandbox(cloud, &[("OPENSTACK_RETRY_TIME", "0")]);
+    let file = plugin_directory().join(build_image_plugin_api::plugin_file_name("openstack"));
+    let file = file.to_str().unwrap();
+    let inventory = inventory(&sandbox, cloud);
     let listed = ["--inventory", inventory.as_str()];
     let mut ways: Vec<&[&str]> = vec![&listed];
     let variable = std::env::var_os("BUILD_IMAGE_SOAK_OPENSTACK");
@@ -88,6 +93,6 @@ fn the_provider_keeps_the_contract_with_a_real_cloud() {
             "{report:#}"
         );
     }
-    let output = std::process::Command::new("python3").arg(&script).output().unwrap();
+    let output = std::process::Command::new("sh").args(["-c", &inventory]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "", "images of the suite are left");
 }

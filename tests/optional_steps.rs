@@ -57,7 +57,9 @@ fn a_provider_with_optional_steps_keeps_the_contract_in_both_transports() {
 }
 
 /// Faults of the provider, and the check that finds each.
-const FAULTS: [(&str, &str); 15] = [
+const FAULTS: [(&str, &str); 17] = [
+    ("ignores-tags", "tags"),
+    ("ignores-the-name", "image-name"),
     ("lists-every-run", "inventory"),
     ("lists-nothing", "inventory"),
     ("forgets-the-run", "inventory"),

@@ -387,3 +387,23 @@ fn the_transcripts_of_a_resume_and_a_failure_match_the_real_messages() {
     traced(&sandbox, &raw).failed(6, &["full"]);
     assert!(contains(2, recorded(&sandbox, &trace)) >= 5);
 }
+
+#[test]
+fn the_transcript_of_a_stop_matches_the_real_messages() {
+    if !needs_python() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let disk = sandbox.disk("disk.raw", 16, 16);
+    let directory = faulty(&sandbox, "host.call('wait', milliseconds=3600000)");
+    let raw = [&words(&disk, "faulty", &directory)[..], &["--pydir-format", "raw"]].concat();
+    let trace = sandbox.path().join("trace");
+    let mut command = sandbox.command(&raw);
+    command.env("BUILD_IMAGE_TRACE_PROTOCOL", &trace);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    until("the upload has begun", || sandbox.path().join("ready").exists());
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    Run::of(&child.wait_with_output().unwrap(), None).failed(130, &["error: interrupted"]);
+    assert!(contains(3, recorded(&sandbox, &trace)) >= 7);
+}

@@ -65,13 +65,15 @@ const LOCAL: [Case; 5] = [
     ("qcow2", &["--isolate"], &["stub"]),
 ];
 /// Checks that do not apply to stubs.
-const STUBS: [&str; 10] = [
+const STUBS: [&str; 12] = [
     "ledger",
     "discard",
     "gone",
     "identity",
     "taken",
     "unrecorded",
+    "image-name",
+    "tags",
     "progress",
     "cancel-before",
     "cancel-during",
@@ -140,7 +142,7 @@ fn a_cloud_provider_keeps_the_contract_without_and_with_a_cloud() {
 }
 
 /// A command that lists what the emulator holds.
-fn inventory(sandbox: &Sandbox) -> String {
+pub(crate) fn inventory(sandbox: &Sandbox) -> String {
     let config = fs::read_to_string(sandbox.path().join("config.yml")).unwrap();
     let url = config.lines().find_map(|line| line.strip_prefix("ALIBABA_STS_ENDPOINT: ")).unwrap();
     let script = format!(

@@ -4,7 +4,7 @@ use std::{fs, time::Instant};
 
 use build_image_plugin_api::plugin_file_name;
 
-use crate::harness::{Sandbox, built, cargo, root};
+use crate::harness::{Sandbox, built, cargo, names, root};
 
 fn succeeded(what: &str, output: &std::process::Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -29,8 +29,9 @@ fn a_new_provider_builds_passes_its_tests_and_publishes_a_disk() {
     let tests = succeeded("cargo test", &cargo(&directory, &["test"]));
     took("cargo test");
     for test in [
-        "what_was_published_is_the_disk_and_can_be_removed",
-        "a_failed_build_leaves_the_older_image",
+        "an_image_has_the_disk_and_the_tags_and_can_be_removed",
+        "a_name_that_another_run_took_is_kept",
+        "a_resumed_upload_sends_the_rest",
         "keeps_the_contract",
     ] {
         assert!(tests.contains(&format!("{test} ... ok")), "{tests}");
@@ -45,12 +46,19 @@ fn a_new_provider_builds_passes_its_tests_and_publishes_a_disk() {
     fs::copy(built("debug", &file), plugins.join(&file)).unwrap();
     let disk = sandbox.disk("disk.raw", 4, 1);
     let args = ["--disk", disk.to_str().unwrap(), "-p", "acme", "--provider-dir", "plugins"];
-    let run = sandbox.run(&args);
+    let chosen = ["--cloud-image-name", "web", "--image-tags", "[{owner: us}]"];
+    let run = sandbox.run(&[&args[..], &chosen].concat());
     took("build-image");
     run.succeeded();
-    let image = sandbox.path().join("images/disk.acme.qcow2");
-    assert_eq!(run.member("image_id"), image.to_str().unwrap());
-    assert_eq!(fs::read(image).unwrap()[..4], *b"QFI\xfb");
+    assert_eq!(run.member("image_id"), "web");
+    let image = sandbox.path().join("acme-images/web");
+    assert!(fs::read(image.join("disk")).unwrap() == fs::read(&disk).unwrap(), "the bytes differ");
+    let properties = fs::read_to_string(image.join("image.json")).unwrap();
+    assert!(properties.contains(r#""owner":"us""#), "{properties}");
+    // The name is taken: the second build leaves the image as it is.
+    sandbox.run(&[&args[..], &chosen].concat()).failed(6, &["an image `web` exists already"]);
+    assert_eq!(fs::read_to_string(image.join("image.json")).unwrap(), properties);
+    assert_eq!(names(image.parent().unwrap()), ["web"]);
 }
 
 #[test]

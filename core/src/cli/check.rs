@@ -14,7 +14,9 @@ use std::{
 use build_image_disk::view::View;
 use build_image_plugin_api::{
     Description, DiskSpec, Error as Failure,
-    conformance::{DiskBytes, Refusal, Report, Subject, Suite, Ways, plain_disk, serve},
+    conformance::{
+        DiskBytes, Refusal, Report, Subject, Suite, Ways, can_disturb, plain_disk, serve,
+    },
 };
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
@@ -37,6 +39,8 @@ pub(super) fn command() -> Command {
             "FILE is a library or a program. With --isolate a library is checked as builds with --isolate run it.\n\
              Without --config, steps that need a cloud are skipped. With it, the settings must lead to a\n\
              fake cloud or a test account: a small disk is uploaded about ten times, registered and removed.\n\
+             --faults runs more builds, through a proxy that refuses requests (429, 5xx, 401), resets connections,\n\
+             and cuts, loses and delays answers; each must make one image, or fail and leave nothing.\n\
              \n\
              Exit codes: 0 it keeps the contract, 2 the command line or a setting, 3 it does not.",
         )
@@ -56,13 +60,21 @@ pub(super) fn command() -> Command {
                 .requires("CONFIG")
                 .help("shell command that lists the test cloud, one thing per line: leftovers are found"),
         )
+        .arg(
+            Arg::new("FAULTS")
+                .long("faults")
+                .value_name("SETTING[=URL]")
+                .action(ArgAction::Append)
+                .requires("CONFIG")
+                .help("disturb the requests to the test server at URL (http://…), whose address SETTING has; repeatable"),
+        )
         .arg(trace_flag("record the messages between host and provider as JSON lines"))
         .arg(
             Arg::new("LIMIT")
                 .long("time-limit")
                 .value_name("SECONDS")
                 .value_parser(value_parser!(u64).range(1..))
-                .help("longest time for one probe [default: 60, with --config 600]"),
+                .help("longest time for one call [default: 10, for steps with a cloud 600]"),
         )
 }
 
@@ -103,7 +115,8 @@ pub(super) fn run(matches: &ArgMatches, mut layers: Layers, as_json: bool) -> Re
     if let Some(description) = suite.describe().map_err(|error| temporary_files_error(&error))?
         && layers.file.is_some()
     {
-        suite = with_settings(suite, &description, &layers)?;
+        let faults = matches.get_many::<String>("FAULTS").into_iter().flatten();
+        suite = with_settings(suite, &description, &layers, faults)?;
     }
     let report = suite.run().map_err(|error| temporary_files_error(&error))?;
     if as_json {
@@ -142,7 +155,12 @@ fn temporary_files_error(error: &std::io::Error) -> Error {
 }
 
 /// Adds the settings of the file, parsed as a build parses them.
-fn with_settings(mut suite: Suite, description: &Description, layers: &Layers) -> Result<Suite> {
+fn with_settings<'a>(
+    mut suite: Suite,
+    description: &Description,
+    layers: &Layers,
+    faults: impl Iterator<Item = &'a String>,
+) -> Result<Suite> {
     let rows: Vec<Row> = description.settings.iter().cloned().map(Row::new).collect();
     let resolved = layers.resolve(&rows)?;
     for row in &rows {
@@ -154,6 +172,24 @@ fn with_settings(mut suite: Suite, description: &Description, layers: &Layers) -
         if let Some(secret) = secret {
             suite = suite.secret(&key, secret.reveal());
         }
+    }
+    for fault in faults {
+        let (key, url) = fault
+            .split_once('=')
+            .map_or((fault.as_str(), None), |(key, url)| (key, Some(url.to_owned())));
+        let row = rows.iter().find(|row| row.key() == key && !row.setting.secret);
+        let row = row.ok_or_else(|| {
+            let text =
+                format!("--faults: `{key}` is not a setting of provider `{}`", description.name);
+            Error::usage(text).hint("name the setting that has the address of the server")
+        })?;
+        let configured = || resolved.of(row)?.json.as_str().map(str::to_owned);
+        let url = url.or_else(configured).unwrap_or_default();
+        if !can_disturb(&url) {
+            return Err(Error::usage(format!("--faults: the address for `{key}` is `{url}`"))
+                .hint("give an address of the form http://HOST:PORT: --faults SETTING=URL"));
+        }
+        suite = suite.faults(key, &url);
     }
     Ok(suite.with_cloud())
 }

@@ -51,8 +51,8 @@ const LANGUAGES: [Language; 3] = [
             ("README.md", include_str!("scaffold/README-program.md.in")),
         ],
         renames: &[
-            ("PYDIR_FOLDER", "{{KEY}}_DIRECTORY"),
-            ("PYDIR", "{{KEY}}"),
+            ("PYDIR_FOLDER", "{{NAME}}_DIRECTORY"),
+            ("PYDIR", "{{NAME}}"),
             ("pydir", "{{name}}"),
             ("PyDir", "Provider"),
         ],
@@ -224,7 +224,7 @@ impl Template<'_> {
             FileKind::Program.file_name(self.name)
         };
         text.replace("{{name}}", self.name)
-            .replace("{{KEY}}", &self.name.to_uppercase())
+            .replace("{{NAME}}", &self.name.to_uppercase())
             .replace("{{file}}", &file)
             .replace("{{sdk}}", &source)
             .replace("{{version}}", env!("CARGO_PKG_VERSION"))
@@ -269,7 +269,7 @@ mod tests {
         let (_, source) = CRATE[1];
         let own = source.split("#[cfg(test)]").next().unwrap().lines().map(str::trim);
         let own = own.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
-        assert!(own <= 60, "a provider takes {own} lines");
+        assert!(own <= 180, "a provider takes {own} lines");
     }
 
     #[test]

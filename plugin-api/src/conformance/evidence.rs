@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::host::Reports;
-use crate::Error;
+use super::{child::Begun, host::Reports, probe::Probe};
+use crate::{Error, Step};
 
 /// A call of a step and its result.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -129,8 +129,12 @@ pub(super) struct Built {
     pub(super) calls: Vec<Call>,
     /// Problems that `check` found.
     pub(super) refused: Vec<String>,
+    /// The name that the image was to have.
+    pub(super) image_name: String,
     /// Number of images that were registered.
     pub(super) images: usize,
+    /// What existed after the registration and not before the build.
+    pub(super) listed: Vec<String>,
     /// Two removals of everything.
     pub(super) discards: Vec<Call>,
     /// Files in the image directory afterwards.
@@ -230,7 +234,60 @@ pub(super) enum Ended {
     /// The file is not a provider: the reason, and what to do.
     Refused(String, Option<String>),
     /// The process ended or was ended.
-    Died(String),
+    Died(Death),
     /// It was not run, for this reason.
     Omitted(String),
+}
+
+/// The end of a process that did not answer.
+#[derive(Clone, Debug)]
+pub(super) struct Death {
+    /// Id of the check that fails because of it.
+    pub(super) check: String,
+    pub(super) how: String,
+}
+
+impl Death {
+    /// Attributes the end of a probe to a check: the one that the call belongs to.
+    pub(super) fn new(probe: Probe, begun: Begun, how: String) -> Self {
+        let step = begun.step.as_str();
+        let is_optional = || Step::ALL.iter().any(|one| one.is_optional() && one.name() == step);
+        let check = if step == "drop" {
+            "cycles".to_owned()
+        } else if !begun.check.is_empty() {
+            begun.check
+        } else if probe == Probe::Build && step == "discard" {
+            "discard".to_owned()
+        } else if probe == Probe::Optional && is_optional() {
+            step.to_owned()
+        } else {
+            probe.check().to_owned()
+        };
+        Self { check, how }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_attributed_to_the_check_that_the_call_belongs_to() {
+        for (probe, step, check, expected) in [
+            (Probe::Describe, "load", "", "loads"),
+            (Probe::Create, "check", "", "create"),
+            (Probe::Create, "drop", "", "cycles"),
+            (Probe::Cycles, "create", "", "cycles"),
+            (Probe::Malformed, "check` of the document `{", "", "malformed"),
+            (Probe::Build, "register", "", "build"),
+            (Probe::Build, "discard", "", "discard"),
+            (Probe::Undo, "upload", "", "taken"),
+            (Probe::Undo, "discard", "unrecorded", "unrecorded"),
+            (Probe::Optional, "inventory", "", "inventory"),
+            (Probe::Optional, "upload", "", "undeclared"),
+        ] {
+            let begun = Begun::new(step, check);
+            assert_eq!(Death::new(probe, begun, String::new()).check, expected, "{probe:?}");
+        }
+    }
 }

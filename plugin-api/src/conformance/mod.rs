@@ -16,10 +16,11 @@
 //!
 //! `subject` is the provider under test, `host` the host it meets; `probe` contains the probes, `child` the
 //! process of a probe, `evidence` the observations, `judge` and `table` the verdicts. `optional` has all of these for
-//! the optional steps.
+//! the optional steps, `faults` for disturbed requests.
 
 mod child;
 mod evidence;
+mod faults;
 mod host;
 mod judge;
 mod optional;
@@ -33,20 +34,26 @@ use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
 
 use serde_json::Value;
 
-use self::{child::Job, evidence::Ended, probe::Probe, table::Evidence};
 pub use self::{
     child::signal_name,
     host::{DiskBytes, plain_disk},
     report::{Report, Row, Verdict},
     subject::{RawSteps, Refusal, Subject, Ways},
 };
+use self::{
+    child::{Job, Limits},
+    evidence::Ended,
+    faults::Fault,
+    probe::Probe,
+    table::Evidence,
+};
 use crate::Description;
 
 /// Environment variable of processes of `cargo test` that run a probe.
 const VARIABLE: &str = "BUILD_IMAGE_CONFORMANCE";
-/// Time limit of a probe.
-const LIMIT: Duration = Duration::from_secs(60);
-/// Time limit of a probe that uses a cloud.
+/// Time limit of a call that uses no cloud.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Time limit of a step that uses a cloud.
 const CLOUD_LIMIT: Duration = Duration::from_secs(600);
 
 /// A provider under test with its settings.
@@ -56,6 +63,7 @@ pub struct Suite {
     secrets: BTreeMap<String, String>,
     cloud: bool,
     inventory: Option<String>,
+    faults: Vec<(String, String)>,
     limit: Option<Duration>,
     child: Box<dyn Fn() -> Command>,
 }
@@ -70,6 +78,7 @@ impl Suite {
             secrets: BTreeMap::new(),
             cloud: false,
             inventory: None,
+            faults: Vec::new(),
             limit: None,
             child: Box::new(child),
         }
@@ -104,7 +113,17 @@ impl Suite {
         self
     }
 
-    /// Sets the time limit of each probe; the default is a minute, or ten minutes with a cloud.
+    /// Disturbs the requests to the server whose address a setting contains: builds run through a proxy that refuses
+    /// requests, breaks connections, and loses or delays answers. `url` is the address of the test server as the setting has
+    /// it: `http://HOST:PORT/PATH` or `HOST:PORT/PATH`; the setting gets the address of the proxy instead. For a setting that takes the address of an HTTP proxy,
+    /// `url` is `proxy`. Call it once for each setting. Needs [`Self::with_cloud`].
+    #[must_use]
+    pub fn faults(mut self, setting: &str, url: &str) -> Self {
+        self.faults.push((setting.to_owned(), url.to_owned()));
+        self
+    }
+
+    /// Sets the time limit of each call; the default is ten seconds, or ten minutes for steps that use a cloud.
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
@@ -131,29 +150,56 @@ impl Suite {
         }
         if matches!(self.evidence.describe, Ended::Answered(_)) {
             self.evidence.create = self.probe(Probe::Create)?;
-            if matches!(self.evidence.create, Ended::Answered(_)) {
-                self.evidence.shapes = self.probe(Probe::Shapes)?;
-                self.evidence.later = self.probe(Probe::Later)?;
-                self.evidence.malformed = self.probe(Probe::Malformed)?;
-            } else {
-                let omitted = || Ended::Omitted("see `create`".to_owned());
-                (self.evidence.shapes, self.evidence.later) = (omitted(), omitted());
-                self.evidence.malformed = omitted();
+            match &self.evidence.create {
+                Ended::Died(death) => {
+                    let why = format!("see `{}`", death.check);
+                    self.evidence.omit_from_create(&why);
+                }
+                _ => self.run_from_create()?,
             }
-            self.evidence.cycles = self.probe(Probe::Cycles)?;
-            self.evidence.build = self.probe(Probe::Build)?;
-            if matches!(self.evidence.build, Ended::Answered(_)) {
-                self.evidence.concurrent = self.probe(Probe::Concurrent)?;
-                self.evidence.cancel = self.probe(Probe::Cancel)?;
-                self.evidence.undo = self.probe(Probe::Undo)?;
-                self.evidence.optional = self.probe(Probe::Optional)?;
-            } else {
+        }
+        if !self.faults.is_empty() {
+            for fault in Fault::ALL {
                 let omitted = || Ended::Omitted("see `build`".to_owned());
-                (self.evidence.concurrent, self.evidence.cancel) = (omitted(), omitted());
-                (self.evidence.undo, self.evidence.optional) = (omitted(), omitted());
+                self.evidence.faults.entry(fault.check()).or_insert_with(omitted);
             }
         }
         Ok(self.evidence.judge())
+    }
+
+    /// Runs the checks that follow `create`.
+    fn run_from_create(&mut self) -> std::io::Result<()> {
+        if matches!(self.evidence.create, Ended::Answered(_)) {
+            self.evidence.shapes = self.probe(Probe::Shapes)?;
+            self.evidence.later = self.probe(Probe::Later)?;
+            self.evidence.malformed = self.probe(Probe::Malformed)?;
+        }
+        self.evidence.cycles = self.probe(Probe::Cycles)?;
+        self.evidence.build = self.probe(Probe::Build)?;
+        if matches!(self.evidence.build, Ended::Answered(_)) {
+            self.evidence.concurrent = self.probe(Probe::Concurrent)?;
+            self.evidence.cancel = self.probe(Probe::Cancel)?;
+            self.evidence.undo = self.probe(Probe::Undo)?;
+            self.evidence.optional = self.probe(Probe::Optional)?;
+            self.disturb()?;
+        } else {
+            let why = match &self.evidence.build {
+                Ended::Died(death) => format!("see `{}`", death.check),
+                _ => "see `build`".to_owned(),
+            };
+            self.evidence.omit_from_concurrent(&why);
+        }
+        Ok(())
+    }
+
+    /// Runs builds with faults, if a setting leads to a server that may be disturbed.
+    fn disturb(&mut self) -> std::io::Result<()> {
+        let some = if self.faults.is_empty() { &[][..] } else { &Fault::ALL };
+        for fault in some {
+            let ended = self.probe(Probe::Fault(*fault))?;
+            self.evidence.faults.insert(fault.check(), ended);
+        }
+        Ok(())
     }
 
     fn probe(&self, probe: Probe) -> std::io::Result<Ended> {
@@ -166,10 +212,20 @@ impl Suite {
             secrets: self.secrets.clone(),
             cloud: self.cloud,
             inventory: self.inventory.clone(),
+            faults: self.faults.clone(),
         };
-        let limit = self.limit.unwrap_or(if self.cloud { CLOUD_LIMIT } else { LIMIT });
-        Ok(child::run((self.child)(), &job, limit))
+        let limits = Limits {
+            local: self.limit.unwrap_or(LIMIT),
+            cloud: self.limit.unwrap_or(if self.cloud { CLOUD_LIMIT } else { LIMIT }),
+        };
+        Ok(child::run((self.child)(), &job, limits))
     }
+}
+
+/// Returns whether the suite can disturb requests to this address; see [`Suite::faults`].
+#[must_use]
+pub fn can_disturb(url: &str) -> bool {
+    faults::is_address(url)
 }
 
 /// Runs the job on standard input in a child process and writes its answer where the job states.

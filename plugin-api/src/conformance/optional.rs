@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Step, Steps,
     document::{
-        Action, Audience, Change, DiskRequest, Inventory, InventoryRequest, ItemKind,
+        Action, Audience, Change, DiskRequest, Inventory, InventoryRequest, Item, ItemKind,
         LocateRequest, Located, ManageOutcome, ManageRequest, Purpose, Reference, Registered,
         UploadRequest, Uploaded,
     },
@@ -57,6 +57,8 @@ pub(super) struct Optional {
     undeclared: Vec<Call>,
     /// Identifier of the run that was built; empty when no optional step is declared or the build failed.
     run_id: String,
+    /// The name that its image was to have.
+    image_name: String,
     /// The images that it registered.
     images: Vec<Reference>,
     listed: Option<Listed>,
@@ -137,6 +139,7 @@ fn build(lab: &Lab<'_>, host: &Arc<ProbeHost>, steps: &dyn Steps, step: Step, se
         Step::Inventory if complete => {
             seen.listed = Some(list(lab, host, steps, &build.run_id));
             (seen.run_id, seen.images) = (build.run_id.clone(), images);
+            seen.image_name = build.image_name.clone();
         }
         Step::Manage if complete => {
             seen.managed =
@@ -191,6 +194,15 @@ fn images(built: &Built) -> Vec<Reference> {
     let registered: Registered = serde_json::from_value(registered).unwrap_or_default();
     let images = registered.images.into_iter();
     images.map(|image| Reference { region: image.region, ..Reference::image(image.id) }).collect()
+}
+
+/// Returns the name that an image was to have, and the images that `inventory` listed of its run.
+pub(super) fn listed_images(evidence: &Evidence) -> (String, Vec<Item>) {
+    let seen: Optional = evidence.optional().unwrap_or_default();
+    let answer = seen.listed.map(|listed| listed.run.answer).unwrap_or_default();
+    let found: Inventory = serde_json::from_value(answer).unwrap_or_default();
+    let images = found.items.into_iter().filter(|item| seen.images.contains(&item.reference()));
+    (seen.image_name, images.collect())
 }
 
 fn list(lab: &Lab<'_>, host: &Arc<ProbeHost>, steps: &dyn Steps, run_id: &str) -> Listed {

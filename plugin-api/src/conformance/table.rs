@@ -1,11 +1,14 @@
 //! THE TABLE of checks: id, requirement, hint for violations, and judge.
 
+use std::collections::BTreeMap;
+
 use super::{
     evidence::{
         Built, Call, Cancelled, Concurrent, Created, Cycled, Described, Ended, Later, Malformed,
         Undone,
     },
-    judge::{Judgement, build, cancel, create, describe, every, file, undo},
+    faults::{self, Disturbed, Fault},
+    judge::{Judgement, build, cancel, create, describe, every, file, marked, undo},
     optional,
     report::{Report, Row, Verdict},
     subject::linkage,
@@ -27,6 +30,8 @@ pub(super) struct Evidence {
     pub(super) cancel: Ended,
     pub(super) undo: Ended,
     pub(super) optional: Ended,
+    /// Builds with faults, by the id of the check; empty = none was asked for.
+    pub(super) faults: BTreeMap<&'static str, Ended>,
 }
 
 /// A row of the table.
@@ -47,7 +52,7 @@ pub(super) const fn check(
 }
 
 /// Checks of the steps of ABI 1.0, in a natural order of reading.
-pub(super) const CHECKS: [Check; 33] = [
+pub(super) const CHECKS: [Check; 35] = [
     check(
         "loads",
         "loads as a build loads it",
@@ -187,6 +192,18 @@ pub(super) const CHECKS: [Check; 33] = [
         "in `discard` look for a resource without `id` by a mark of this run that was set in the request that creates it: a tag with `run_id`, a client token, an inode noted before the rename",
     ),
     check(
+        "image-name",
+        "gives the image the name that the user chose",
+        marked::name,
+        "use `build.image_name` in the request that registers the image, and return it in `Image::name`",
+    ),
+    check(
+        "tags",
+        "gives the image the tags that the user chose",
+        marked::tags,
+        "send `build.tags` in the request that registers the image, or leave `tags` out of the description",
+    ),
+    check(
         "progress",
         "tells its progress forwards and to the end",
         build::progress,
@@ -248,15 +265,16 @@ pub(super) const CHECKS: [Check; 33] = [
     ),
 ];
 
-/// Returns all checks, those of the optional steps last.
-fn checks() -> impl Iterator<Item = &'static Check> {
-    CHECKS.iter().chain(&optional::CHECKS)
+/// Returns all checks: those of the optional steps and, where they are asked for, of faults last.
+fn checks(with_faults: bool) -> impl Iterator<Item = &'static Check> {
+    let faults = if with_faults { &faults::CHECKS[..] } else { &[] };
+    CHECKS.iter().chain(&optional::CHECKS).chain(faults)
 }
 
 impl Evidence {
     /// Returns the report.
     pub(super) fn judge(&self) -> Report {
-        let rows = checks().map(|check| self.row(check));
+        let rows = checks(!self.faults.is_empty()).map(|check| self.row(check));
         let checks: Vec<Row> = rows.collect();
         let mut report = Report { file: self.file.clone(), ..Report::default() };
         if let Ok(described) = self.described() {
@@ -272,7 +290,12 @@ impl Evidence {
 
     fn row(&self, check: &Check) -> Row {
         let Check { id, title, remedy, judge } = *check;
-        let (verdict, detail, better) = match judge(self) {
+        let deaths = self.all().into_iter().filter_map(|ended| match ended {
+            Ended::Died(death) if death.check == id => Some(Judgement::fail(&death.how)),
+            _ => None,
+        });
+        let judgement = { deaths }.next().unwrap_or_else(|| judge(self));
+        let (verdict, detail, better) = match judgement {
             Judgement::Pass(detail) => (Verdict::Pass, detail, None),
             Judgement::Fail(detail, better) => (Verdict::Fail, detail, better),
             Judgement::Skip(detail) => (Verdict::Skip, detail, None),
@@ -323,18 +346,38 @@ impl Evidence {
         seen(&self.optional, "build")
     }
 
+    pub(super) fn disturbed(&self, fault: Fault) -> Result<Disturbed, Judgement> {
+        let ended = self.faults.get(fault.check());
+        seen(ended.ok_or_else(|| Judgement::Skip("see `build`".to_owned()))?, fault.check())
+    }
+
     pub(super) fn undone(&self) -> Result<Undone, Judgement> {
         seen(&self.undo, "taken")
     }
 
     /// Returns the results of all probes.
-    pub(super) fn all(&self) -> [&Ended; 11] {
+    pub(super) fn all(&self) -> Vec<&Ended> {
         let Self { describe, create, shapes, later, malformed, .. } = self;
         let Self { cycles, build, concurrent, cancel, undo, optional, .. } = self;
-        [
-            describe, create, shapes, later, malformed, cycles, build, concurrent, cancel, undo,
-            optional,
-        ]
+        let mut all = vec![describe, create, shapes, later, malformed, cycles, build, concurrent];
+        all.extend([cancel, undo, optional]);
+        all.extend(self.faults.values());
+        all
+    }
+
+    /// Omits the probes that follow `create`.
+    pub(super) fn omit_from_create(&mut self, why: &str) {
+        let omitted = || Ended::Omitted(why.to_owned());
+        (self.shapes, self.later, self.malformed) = (omitted(), omitted(), omitted());
+        (self.cycles, self.build) = (omitted(), omitted());
+        self.omit_from_concurrent(why);
+    }
+
+    /// Omits the probes that follow `build`.
+    pub(super) fn omit_from_concurrent(&mut self, why: &str) {
+        let omitted = || Ended::Omitted(why.to_owned());
+        (self.concurrent, self.cancel) = (omitted(), omitted());
+        (self.undo, self.optional) = (omitted(), omitted());
     }
 
     /// Reads the properties of the file itself.
@@ -354,6 +397,7 @@ impl Evidence {
             cancel: none(),
             undo: none(),
             optional: none(),
+            faults: BTreeMap::new(),
         }
     }
 }
@@ -364,7 +408,8 @@ fn seen<T: serde::de::DeserializeOwned>(ended: &Ended, owner: &str) -> Result<T,
         Ended::Answered(answer) => serde_json::from_value(answer.seen.clone()).map_err(|error| {
             Judgement::Skip(format!("the probe's answer is not understood: {error}"))
         }),
-        Ended::Refused(..) | Ended::Died(_) => Err(Judgement::Skip(format!("see `{owner}`"))),
+        Ended::Refused(..) => Err(Judgement::Skip(format!("see `{owner}`"))),
+        Ended::Died(death) => Err(Judgement::Skip(format!("see `{}`", death.check))),
         Ended::Omitted(why) => Err(Judgement::Skip(why.clone())),
     }
 }
@@ -377,9 +422,9 @@ mod tests {
 
     #[test]
     fn every_check_has_a_unique_id_a_title_and_a_remedy() {
-        let ids: BTreeSet<&str> = checks().map(|check| check.id).collect();
-        assert_eq!(ids.len(), checks().count());
-        for check in checks() {
+        let ids: BTreeSet<&str> = checks(true).map(|check| check.id).collect();
+        assert_eq!(ids.len(), checks(true).count());
+        for check in checks(true) {
             assert!(check.id.chars().all(|letter| letter.is_ascii_lowercase() || letter == '-'));
             assert!(!check.title.is_empty() && !check.title.ends_with('.'), "{}", check.id);
             assert!(!check.remedy.is_empty() && !check.remedy.contains('\n'), "{}", check.id);

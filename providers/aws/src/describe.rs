@@ -10,7 +10,7 @@ use build_image_plugin_api::{
 use crate::marks::{COUNT, TAGS_OF_RESOURCE};
 
 /// What the provider can do beyond the steps of a build.
-const CAPABILITIES: [&str; 13] = [
+pub(crate) const CAPABILITIES: [&str; 13] = [
     "resume",
     "share",
     "same",

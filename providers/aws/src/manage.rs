@@ -20,6 +20,7 @@ use crate::{
     client::CALL,
     cloud::{Cloud, Session},
     config::Config,
+    describe::CAPABILITIES,
     ec2::{Ec2, Parameters},
     image::{Image, Snapshot},
     owner::Owner,
@@ -56,10 +57,11 @@ pub(crate) fn manage(
     request: &ManageRequest,
 ) -> Result<ManageOutcome> {
     context.check_cancelled()?;
-    if request.action.capability() == Action::Unknown.capability() {
+    let action = request.action.capability();
+    if !CAPABILITIES.contains(&action) {
         return Err(Error::unsupported(
-            "this provider does not know the action",
-            "use a newer release of the provider",
+            format!("this provider does not have the action `{action}`"),
+            "use the vendor's tools, or a newer release of the provider",
         ));
     }
     context.block_on(async {

@@ -6,6 +6,7 @@ pub(super) mod create;
 pub(super) mod describe;
 pub(super) mod every;
 pub(super) mod file;
+pub(super) mod marked;
 pub(super) mod undo;
 
 use super::evidence::Ended;
@@ -26,7 +27,7 @@ impl Judgement {
         Self::Pass(detail.into())
     }
 
-    fn fail(detail: impl Into<String>) -> Self {
+    pub(super) fn fail(detail: impl Into<String>) -> Self {
         Self::Fail(detail.into(), None)
     }
 
@@ -40,10 +41,11 @@ impl Judgement {
     }
 }
 
-/// Fails the checks of a probe whose process died, or that refused the file.
+/// Settles the checks of a probe that refused the file, or whose process died: one check fails because of that, see
+/// [`super::evidence::Death`].
 pub(super) fn survived(ended: &Ended) -> Result<(), Judgement> {
     match ended {
-        Ended::Died(how) => Err(Judgement::fail(how)),
+        Ended::Died(death) => Err(Judgement::Skip(format!("see `{}`", death.check))),
         Ended::Refused(message, hint) => Err(Judgement::Fail(message.clone(), hint.clone())),
         Ended::Answered(_) | Ended::Omitted(_) => Ok(()),
     }

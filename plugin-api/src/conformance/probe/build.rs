@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::lab::Lab;
+use super::{lab::Lab, sight::Sight};
 use crate::{
     Resource, Steps,
     conformance::{
@@ -18,6 +18,8 @@ use crate::{
     },
 };
 
+/// Name of the build.
+const NAME: &str = "build";
 /// How long a probe waits for calls of the host that must not happen.
 const LATE: Duration = Duration::from_millis(150);
 
@@ -30,8 +32,11 @@ pub(super) fn probe(lab: &Lab<'_>) -> Built {
     let (call, steps) = lab.create(&host, lab.settings());
     built.calls.push(call);
     let Some(steps) = steps else { return built };
-    let build = lab.build("build");
+    let build = lab.build(NAME);
+    build.image_name.clone_into(&mut built.image_name);
+    let nothing = Sight::of(lab, NAME);
     walk(lab, &host, steps.as_ref(), &build, &mut built);
+    built.listed = Sight::of(lab, NAME).more_than(&nothing);
     let resources = resources(&host);
     if !resources.is_empty() {
         for _ in 0..2 {
@@ -41,7 +46,7 @@ pub(super) fn probe(lab: &Lab<'_>) -> Built {
     }
     lab.end(&host, steps);
     listen(&host);
-    built.left = files(&lab.job.directory.join("images-build"));
+    built.left = files(&lab.job.directory.join(format!("images-{NAME}")));
     built.reports = host.reports();
     built
 }
@@ -64,7 +69,7 @@ pub(in crate::conformance) fn walk(
 }
 
 /// Runs the steps that create something, with a pause after each for calls that must not happen.
-pub(super) fn make(
+pub(in crate::conformance) fn make(
     lab: &Lab<'_>,
     host: &Arc<ProbeHost>,
     steps: &dyn Steps,
@@ -121,7 +126,7 @@ pub(in crate::conformance) fn discard(
 }
 
 /// Waits for calls that must not happen.
-pub(super) fn listen(host: &ProbeHost) {
+pub(in crate::conformance) fn listen(host: &ProbeHost) {
     host.pause(LATE);
 }
 

@@ -25,12 +25,17 @@ use crate::{
 /// Smallest disk, in bytes; a provider that reads in mebibytes needs several reads.
 const DISK_BYTES: u64 = 8 << 20;
 
+/// Tag of the images of the suite, for providers that declare tags.
+pub(in crate::conformance) const TAG: (&str, &str) = ("conformance", "tag-7f3e51c0");
+
 /// Environment of a probe, in its process.
 pub(in crate::conformance) struct Lab<'a> {
     pub(in crate::conformance) subject: Box<dyn Subject>,
     pub(in crate::conformance) job: &'a Job,
     ways: Ways,
     hosts: Mutex<Vec<Arc<ProbeHost>>>,
+    /// The check that the next calls belong to; empty = the probe's own.
+    check: Mutex<String>,
     /// Suffix of the identifiers of runs, which makes them unique: a cloud remembers them.
     moment: u128,
 }
@@ -38,7 +43,8 @@ pub(in crate::conformance) struct Lab<'a> {
 impl<'a> Lab<'a> {
     pub(in crate::conformance) fn new(subject: Box<dyn Subject>, job: &'a Job, ways: Ways) -> Self {
         let moment = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
-        Self { subject, job, ways, hosts: Mutex::default(), moment }
+        let (hosts, check) = (Mutex::default(), Mutex::default());
+        Self { subject, job, ways, hosts, check, moment }
     }
 
     pub(in crate::conformance) fn description(&self) -> &Description {
@@ -163,17 +169,25 @@ impl<'a> Lab<'a> {
         host.during("drop", || drop(steps));
     }
 
+    /// Attributes the next calls to a check.
+    pub(in crate::conformance) fn belongs_to(&self, check: &str) {
+        check.clone_into(&mut self.check.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     pub(in crate::conformance) fn begin(&self, step: &str) {
-        self.job.begins(step);
+        self.job.begins(step, &self.check.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Creates a build with a unique name and a separate image directory.
     pub(in crate::conformance) fn build(&self, name: &str) -> Build {
         let directory = self.job.directory.join(format!("images-{name}"));
         let _ = std::fs::create_dir_all(&directory);
+        let tags = self.description().tags.is_some().then(|| (TAG.0.to_owned(), TAG.1.to_owned()));
         Build {
             run_id: format!("conformance-{name}-{:x}", self.moment),
             image_name: format!("conformance-{name}"),
+            image_name_chosen: self.description().image_name.is_some(),
+            tags: tags.into_iter().collect(),
             description: "made by the conformance suite".to_owned(),
             architecture: Architecture::X86_64,
             boot_mode: BootMode::Bios,

@@ -5,7 +5,7 @@ mod cancel;
 mod create;
 mod describe;
 pub(super) mod lab;
-mod sight;
+pub(super) mod sight;
 mod undo;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use self::lab::Lab;
 use super::{
     child::{Job, Noise},
     evidence::Answer,
+    faults::{Fault, Proxies},
     subject::Ways,
     surroundings::{Footprint, Surroundings},
 };
@@ -46,18 +47,58 @@ pub(super) enum Probe {
     Undo,
     /// Calls the optional steps.
     Optional,
+    /// Runs builds while requests are disturbed.
+    Fault(Fault),
+}
+
+impl Probe {
+    /// Returns the id of the check that fails when the probe does not answer.
+    pub(super) fn check(self) -> &'static str {
+        match self {
+            Self::Describe => "loads",
+            Self::Create => "create",
+            Self::Shapes => "shapes",
+            Self::Later => "later",
+            Self::Malformed => "malformed",
+            Self::Cycles => "cycles",
+            Self::Build => "build",
+            Self::Concurrent => "concurrent",
+            Self::Cancel => "cancel-before",
+            Self::Undo => "taken",
+            Self::Optional => "undeclared",
+            Self::Fault(fault) => fault.check(),
+        }
+    }
+
+    /// Returns whether none of its calls may use a cloud.
+    pub(super) fn is_local(self) -> bool {
+        use Probe::{Create, Cycles, Describe, Later, Malformed, Shapes};
+        matches!(self, Describe | Create | Shapes | Later | Malformed | Cycles)
+    }
 }
 
 /// Runs a job in this process and writes its answer.
 pub(super) fn perform(job: &Job, ways: Ways) {
     let (noise, surroundings) = (Noise::listen(), Surroundings::now());
     let before = Footprint::now();
-    job.begins("load");
+    job.begins("load", "");
     let subject = match (ways.open)(&job.file) {
         Ok(subject) => subject,
         Err(refusal) => return job.refuse(&refusal.message, refusal.hint.as_deref()),
     };
-    let lab = Lab::new(subject, job, ways);
+    let mut job = job.clone();
+    let proxies = match job.probe {
+        Probe::Fault(_) => Proxies::start(&job.faults),
+        _ => Proxies::start(&[]),
+    };
+    let proxies = match proxies {
+        Ok(proxies) => proxies,
+        Err(error) => return job.refuse(&format!("`--faults`: {error}"), None),
+    };
+    for (key, value) in &proxies.settings {
+        job.settings.insert(key.clone(), Value::from(value.as_str()));
+    }
+    let lab = Lab::new(subject, &job, ways);
     let seen = match job.probe {
         Probe::Describe => document(&describe::probe(&lab, before)),
         Probe::Create => document(&create::probe(&lab)),
@@ -70,6 +111,7 @@ pub(super) fn perform(job: &Job, ways: Ways) {
         Probe::Cancel => document(&cancel::probe(&lab)),
         Probe::Undo => document(&undo::probe(&lab)),
         Probe::Optional => document(&super::optional::probe(&lab)),
+        Probe::Fault(fault) => document(&super::faults::probe(&lab, &proxies, fault)),
     };
     let (panics, leaks) = (lab.panics(), lab.leaks(&seen));
     job.answer(&Answer {

@@ -8,14 +8,14 @@ use crate::document::Severity;
 
 /// One observation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sight {
+pub(in crate::conformance) struct Sight {
     /// Objects by description, each with its content if it has any.
     things: BTreeMap<String, Vec<u8>>,
 }
 
 impl Sight {
     /// Observes the image directory of a build and the cloud.
-    pub(super) fn of(lab: &Lab<'_>, name: &str) -> Self {
+    pub(in crate::conformance) fn of(lab: &Lab<'_>, name: &str) -> Self {
         let mut things = BTreeMap::new();
         let directory = lab.job.directory.join(format!("images-{name}"));
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
@@ -47,7 +47,7 @@ impl Sight {
     }
 
     /// Returns what exists now and did not exist before.
-    pub(super) fn more_than(&self, before: &Self) -> Vec<String> {
+    pub(in crate::conformance) fn more_than(&self, before: &Self) -> Vec<String> {
         self.things.keys().filter(|thing| !before.things.contains_key(*thing)).cloned().collect()
     }
 
@@ -66,6 +66,7 @@ impl Sight {
 #[expect(clippy::disallowed_methods, reason = "the author's command, once per observation")]
 fn inventory(lab: &Lab<'_>) -> Vec<String> {
     let Some(command) = &lab.job.inventory else { return Vec::new() };
+    lab.begin("the inventory command");
     match Command::new("sh").args(["-c", command]).output() {
         Ok(output) if output.status.success() => {
             let text = String::from_utf8_lossy(&output.stdout);

@@ -24,6 +24,7 @@ pub(super) fn probe(lab: &Lab<'_>) -> Undone {
     let mut undone = Undone { reach: lab.reach(), ..Undone::default() };
     if undone.reach == Reach::Whole {
         undone.taken = Some(taken(lab));
+        lab.belongs_to("unrecorded");
         for number in 0..MOST {
             match unrecorded(lab, number) {
                 Some(seen) => undone.unrecorded.push(seen),

@@ -106,9 +106,14 @@ impl Provider for Account {
             return Err(name_taken(&build.image_name));
         }
         let mut tags = build.tags.clone();
+        if self.fault == "ignores-tags" {
+            tags.clear();
+        }
         tags.insert("run".into(), build.run_id.clone());
         tags.extend(request.disk_digest.clone().map(|digest| ("disk".into(), digest)));
-        let properties = Properties { name: build.image_name.clone(), tags, ..Properties::now() };
+        let ignores_name = self.fault == "ignores-the-name";
+        let name = if ignores_name { "image".to_owned() } else { build.image_name.clone() };
+        let properties = Properties { name, tags, ..Properties::now() };
         self.store.write(HOME, id, &properties)?;
         let image = Image::new(id.clone(), properties.name).region(HOME);
         Ok(Registered::default().images([image]))
