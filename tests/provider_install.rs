@@ -462,7 +462,7 @@ fn a_lock_file_that_exists_gets_what_is_installed_and_with_locked_decides() {
     let lock = published.sandbox.path().join("build-image.lock");
     let install = [&["install", "mirror", "-c", "config.yml"], &TRUST[..]].concat();
     published.run(&install).succeeded();
-    assert!(!lock.exists(), "a lock file that nobody asked for");
+    assert!(!lock.exists(), "a lock file that was not asked for");
     fs::write(&lock, r#"{"version": 1, "providers": []}"#).unwrap();
     let before = published.installed();
     let locked = [&install[..], &["--locked"]].concat();

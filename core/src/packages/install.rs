@@ -160,7 +160,7 @@ impl Installer<'_> {
                 self.reporter.begin("download", &format!("fetching {}", redacted(source)));
                 let length = self.downloader.fetch_whole(&url, &[], &path, ARCHIVE_LIMIT)?;
                 self.reporter.end(&format!("{length} bytes received"));
-                Origin::archive(&path).map(Source::Index)
+                Origin::archive(&path, Some(url)).map(Source::Index)
             }
             source => Ok(source),
         }

@@ -61,7 +61,13 @@ pub(super) struct Origin {
 
 enum Base {
     Directory(PathBuf),
-    Archive { path: PathBuf, file: File, members: Vec<Member> },
+    Archive {
+        /// The URL that it was fetched from.
+        url: Option<Url>,
+        path: PathBuf,
+        file: File,
+        members: Vec<Member>,
+    },
     Web(Url),
     Registry(Box<Repository>),
 }
@@ -111,7 +117,7 @@ impl Source {
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.ends_with(".tar") {
-            return Origin::archive(path).map(Self::Index);
+            return Origin::archive(path, None).map(Self::Index);
         }
         let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
         let origin = Origin { index: name.clone(), base: Base::Directory(directory) };
@@ -120,19 +126,20 @@ impl Source {
 }
 
 impl Origin {
-    /// The archive of a mirror at a path.
+    /// The archive of a mirror at a path, and the URL that it was fetched from.
     ///
     /// # Errors
     /// When it is not an archive of the one accepted form.
-    pub(super) fn archive(path: &Path) -> Result<Self> {
+    pub(super) fn archive(path: &Path, url: Option<Url>) -> Result<Self> {
+        let display = url.as_ref().map_or_else(|| path.display().to_string(), display_url);
         let archive_error = |error: &(dyn std::error::Error + 'static)| {
-            refused(format!("`{}` is not an archive of a mirror", path.display()))
+            refused(format!("`{display}` is not an archive of a mirror"))
                 .caused_by(error)
                 .hint("give an uncompressed tar archive of the directory with `index.json`")
         };
         let file = open_regular(path).map_err(|error| archive_error(&error))?;
         let members = members(&file).map_err(|error| archive_error(&error))?;
-        let base = Base::Archive { path: path.to_owned(), file, members };
+        let base = Base::Archive { url, path: path.to_owned(), file, members };
         Ok(Self { index: INDEX.to_owned(), base })
     }
 
@@ -140,15 +147,17 @@ impl Origin {
     pub(super) fn display(&self) -> String {
         match &self.base {
             Base::Directory(directory) => directory.join(&self.index).display().to_string(),
-            Base::Archive { path, .. } => path.display().to_string(),
-            Base::Web(url) => display_url(url),
+            Base::Archive { url: None, path, .. } => path.display().to_string(),
+            Base::Archive { url: Some(url), .. } | Base::Web(url) => display_url(url),
             Base::Registry(repository) => repository.display(),
         }
     }
 
     /// Returns what is recorded for a later update: without password and query.
     pub(super) fn recorded(&self) -> String {
-        let Base::Web(url) = &self.base else { return self.display() };
+        let (Base::Web(url) | Base::Archive { url: Some(url), .. }) = &self.base else {
+            return self.display();
+        };
         let mut url = url.clone();
         url.set_query(None);
         url.set_fragment(None);
@@ -199,7 +208,7 @@ impl Origin {
                     Err(error) => Err(cannot_read(&path, &error)),
                 }
             }
-            Base::Archive { path, file, members } => {
+            Base::Archive { path, file, members, .. } => {
                 let Some(member) = members.iter().find(|member| member.name == name) else {
                     return Ok(None);
                 };
@@ -251,7 +260,7 @@ impl Origin {
                     Err(error) => Err(cannot_read(&path, &error)),
                 }
             }
-            Base::Archive { path, file, members } => {
+            Base::Archive { path, file, members, .. } => {
                 let member = members.iter().find(|member| member.name == location);
                 let content = content(file, member.ok_or_else(absent)?);
                 copy(content.map_err(|error| cannot_read(path, &error))?, to, limit, path)

@@ -129,7 +129,7 @@ impl Repository {
         format!("{SCHEME}{}/{}{mark}{}", self.host, self.name, self.reference)
     }
 
-    /// Reads a small file of the artefact; `None` when it has no such file.
+    /// Reads a small file of the artefact; `None` when it has none of that name.
     ///
     /// # Errors
     /// When the registry refuses, cannot be reached, or sends something else.
@@ -145,7 +145,7 @@ impl Repository {
         Ok(Some(bytes))
     }
 
-    /// Downloads a file of the artefact to a new path; `None` when it has no such file.
+    /// Downloads a file of the artefact to a new path; `None` when it has none of that name.
     ///
     /// # Errors
     /// As [`Self::document`], and when the file cannot be written.

@@ -132,7 +132,7 @@ impl Lock {
     }
 
     /// Returns the path of an existing lock file and its content with these entries instead of those of their names;
-    /// `None` when there is no lock file, or its entries decide what is loaded.
+    /// `None` without a lock file, and when its entries decide what is loaded.
     ///
     /// # Errors
     /// When it cannot be read.
