@@ -279,7 +279,9 @@ fn a_key_is_trusted_with_a_word_of_the_user_and_stays() {
     }
     // The user may name the publisher's new key.
     let words = ["install", &url, "--trust-key", "keys/other.pub"];
-    assert!(published.run(&words).succeeded().stdout.starts_with("replaced"));
+    let run = published.run(&words);
+    assert!(run.succeeded().stdout.starts_with("replaced"));
+    assert!(run.stderr.contains("the key of publisher `example.org` is"), "{}", run.stderr);
     published.run(&["update"]).succeeded();
     published.sign_with("example");
     published.run(&["update"]).failed(3, &["it was made with key"]);
@@ -493,6 +495,8 @@ fn of_several_providers_all_are_installed_or_none() {
     let all = [&["install", "mirror", "acme", "zeta"], &TRUST[..]].concat();
     let one = [&["install", "mirror"], &TRUST[..]].concat();
     published.run(&one).failed(2, &["offers several providers", "acme, zeta"]);
+    let twice = [&all[..], &["acme@1.0.0"]].concat();
+    published.run(&twice).failed(2, &["provider `acme` is named twice"]);
     fs::write(published.mirror().join("zeta-1.0.0"), script("zeta", "1.0.1")).unwrap();
     published.run(&all).failed(3, &["`zeta-1.0.0`"]);
     assert!(published.installed().is_empty());

@@ -212,6 +212,10 @@ impl Installer<'_> {
         let publisher = Publisher::new(&name, &key, known.as_ref(), (index.serial, sha256));
         if let Some(known) = &known {
             check_floor(known, &publisher)?;
+            if known.key != publisher.key {
+                let text = format!("the key of publisher `{name}` is {} from now on", key.id());
+                self.reporter.warning(&text, None);
+            }
         } else if self.consent.key.is_none() {
             let (id, source) = (key.id(), display.as_str());
             let question = Question { publisher: &name, key: &publisher.key, id: &id, source };

@@ -96,7 +96,8 @@ impl Publishers {
         let mut all = self.read()?;
         match all.iter_mut().find(|one| one.name == new.name) {
             Some(one) => {
-                if Some(one.key.as_str()) != known.map(|known| known.key.as_str()) {
+                let is_known = known.is_some_and(|known| known.key == one.key);
+                if !is_known && one.key != new.key {
                     let text = format!("the key of publisher `{}` was changed meanwhile", new.name);
                     return Err(refused(text).hint("repeat the command"));
                 }

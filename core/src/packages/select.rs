@@ -27,11 +27,23 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Parses an argument.
+    /// Parses arguments.
     ///
     /// # Errors
-    /// When the name is not one of a provider, or the version is not one.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    /// When a name is not one of a provider or is there twice, or a version is not one.
+    pub(crate) fn parse_all(texts: &[String]) -> Result<Vec<Self>> {
+        let mut all: Vec<Self> = Vec::new();
+        for wanted in texts.iter().map(|text| Self::parse(text)) {
+            let wanted = wanted?;
+            if all.iter().any(|one| one.name == wanted.name) {
+                return Err(Error::usage(format!("provider `{}` is named twice", wanted.name)));
+            }
+            all.push(wanted);
+        }
+        Ok(all)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
         let (name, version) = match text.split_once('@') {
             Some((name, version)) => (name, Some(version)),
             None => (text, None),

@@ -140,8 +140,7 @@ impl Context<'_> {
         match verb {
             "install" => {
                 let source = matches.get_one::<String>("SOURCE").map_or("", String::as_str);
-                let wanted: Vec<Wanted> =
-                    names.iter().map(|name| Wanted::parse(name)).collect::<Result<_>>()?;
+                let wanted = Wanted::parse_all(names)?;
                 let done = installer.install(source, &wanted)?;
                 self.show_installed(&done, place, &reporter);
                 Ok(())
