@@ -127,7 +127,7 @@ const FAULTS: [Fault; 21] = [
     Fault {
         name: "location with a path",
         break_it: |published| {
-            signed(published, |target| target["url"] = json!("../keys/other.key"))
+            signed(published, |target| target["url"] = json!("../keys/other.key"));
         },
         code: 3,
         texts: &["neither an http or https URL nor a relative path of plain names"],
@@ -135,7 +135,7 @@ const FAULTS: [Fault; 21] = [
     Fault {
         name: "location of another scheme",
         break_it: |published| {
-            signed(published, |target| target["url"] = json!("file:///etc/passwd"))
+            signed(published, |target| target["url"] = json!("file:///etc/passwd"));
         },
         code: 3,
         texts: &["neither an http or https URL nor a relative path of plain names"],
