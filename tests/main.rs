@@ -100,6 +100,7 @@ mod private_cloud;
 mod provenance;
 mod provider_check;
 mod provider_install;
+mod provider_install_faults;
 mod provider_install_kills;
 mod provider_install_registry;
 mod provider_new;
