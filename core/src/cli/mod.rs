@@ -6,6 +6,7 @@ mod boot;
 mod build;
 mod check;
 mod command;
+mod consent;
 mod doctor;
 mod estimate;
 mod example;
@@ -88,7 +89,7 @@ const VERBS: [(&str, &str); 16] = [
     ("images", "list and change the images in an account"),
     ("inspect", "read what is inside a disk image"),
     ("boot", "boot a disk image in qemu without writing it"),
-    ("providers", "list, inspect, check, and scaffold provider plugins"),
+    ("providers", "install, list, check, and scaffold provider plugins"),
     ("doctor", "check this host"),
     ("completions", "generate shell completions"),
     ("man", "write the manual pages"),
