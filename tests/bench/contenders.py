@@ -68,7 +68,10 @@ def run(name, disk, rules=(), look=None, processors=None, service_processors=Non
     try:
         with cloud.Cloud(rules, processors=service_processors, **kind) as place:
             place.configure(folder, **SETTINGS.get(name, {}), **(settings or {}))
-            cost = measure.measure([*pinned, *WORDS[name](place.url, disk)], folder, env=place.environment())
+            words = WORDS[name](place.url, disk)
+            if name == FLOOR and place.authority:
+                words[1:1] = ["--ca-file", place.authority]
+            cost = measure.measure([*pinned, *words], folder, env=place.environment())
             cost.sent = place.sent()
             told = (folder / "output").read_text().splitlines()
             if (result := folder / "result.json").exists():

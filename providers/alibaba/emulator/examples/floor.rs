@@ -1,8 +1,7 @@
 //! Measures the lower bound of every upload: reads and PUTs the stored bytes of a disk, and nothing else. No
-//! image format, no checksum, no retry, no record of what was done. `floor URL KEY DISK [PART_MIB [LANES
-//! [CHUNK_KIB]]]` sends the data between the holes of DISK as one object of the bucket `bench`, by multipart
-//! upload. Over TLS it trusts the CA certificates in the file that SSL_CERT_FILE names. For the benchmark; see
-//! docs/performance.md.
+//! image format, no checksum, no retry, no record of what was done. `floor [--ca-file FILE] URL KEY DISK [PART_MIB
+//! [LANES [CHUNK_KIB]]]` sends the data between the holes of DISK as one object of the bucket `bench`, by multipart
+//! upload. Over TLS it trusts the CA certificates in FILE only. For the benchmark; see docs/performance.md.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -172,16 +171,22 @@ async fn upload(
 }
 
 fn main() -> Result<(), Failure> {
-    let args: Vec<String> = std::env::args().collect();
-    let [_, url, key, disk, tuning @ ..] = args.as_slice() else {
-        return Err("usage: floor URL KEY DISK [PART_MIB [LANES [CHUNK_KIB]]]".into());
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (trusted, args) = match args.as_slice() {
+        [option, file, rest @ ..] if option == "--ca-file" => (Some(file), rest),
+        rest => (None, rest),
+    };
+    let [url, key, disk, tuning @ ..] = args else {
+        return Err(
+            "usage: floor [--ca-file FILE] URL KEY DISK [PART_MIB [LANES [CHUNK_KIB]]]".into()
+        );
     };
     let size = tuning.first().map_or(Ok(16), |text| text.parse::<u64>())? << 20;
     let concurrency = tuning.get(1).map_or(Ok(4), |text| text.parse())?;
     let chunk = tuning.get(2).map_or(Ok(256), |text| text.parse::<u64>())? << 10;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let trusted = match std::env::var_os("SSL_CERT_FILE").filter(|_| url.starts_with("https:")) {
+    let trusted = match trusted {
         Some(file) => Certificate::from_pem_bundle(&std::fs::read(file)?)?,
         None => Vec::new(),
     };
