@@ -4,6 +4,7 @@
 //! all digests.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use blake2::{Blake2b512, Digest as _};
 use ed25519_dalek::{Signature, VerifyingKey};
 
 /// Begins the first line of keys and signatures.
@@ -36,7 +37,19 @@ impl MinisignKey {
     /// # Errors
     /// What is wrong, as a fragment.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        let line = text.lines().nth(1).ok_or("its second line is missing")?;
+        Self::of_line(text.lines().nth(1).ok_or("its second line is missing")?)
+    }
+
+    /// Parses a public key: the text of its file, or only the line of base64 in it.
+    ///
+    /// # Errors
+    /// What is wrong, as a fragment.
+    pub(crate) fn of_text(text: &str) -> Result<Self, &'static str> {
+        let text = text.trim();
+        if is_meant(text.as_bytes()) { Self::parse(text) } else { Self::of_line(text) }
+    }
+
+    fn of_line(line: &str) -> Result<Self, &'static str> {
         let bytes = decode(line)?;
         let (head, key) = split::<KEY>(&bytes).ok_or("its length is not that of a public key")?;
         if !head.starts_with(ED25519) {
@@ -44,6 +57,24 @@ impl MinisignKey {
         }
         let key = VerifyingKey::from_bytes(&key).map_err(|_| "it is broken")?;
         Ok(Self { id: id(head), key })
+    }
+
+    /// Returns the line of base64 in the key's file.
+    pub(crate) fn line(&self) -> String {
+        STANDARD.encode([ED25519, &self.id, self.key.as_bytes()].concat())
+    }
+
+    /// Returns the key id as minisign prints it.
+    pub(crate) fn id(&self) -> String {
+        hex(self.id)
+    }
+
+    /// Verifies a signature of these bytes, and its trusted comment.
+    ///
+    /// # Errors
+    /// Why it does not verify, as a fragment.
+    pub(crate) fn verify_bytes(&self, bytes: &[u8], signature: &str) -> Result<(), String> {
+        self.verify(&Blake2b512::digest(bytes), signature)
     }
 
     /// Verifies a signature of a file with this BLAKE2b-512 digest, and its trusted comment.

@@ -31,16 +31,15 @@ use crate::{
     settings::{Resolved, STDIN},
 };
 
-pub(crate) use address::{Address, redact_text, redacted, without_passwords};
+pub(crate) use address::{Address, display_url, redact_text, redacted, without_passwords};
 pub(crate) use disk::GivenDisk;
 pub(crate) use download::{
-    Answered, DownloadOptions, FOLDER as DOWNLOADS, Post, Slot, clean as clean_downloads,
+    Answered, DownloadOptions, Downloader, FOLDER as DOWNLOADS, Post, Reply, Slot,
+    clean as clean_downloads,
 };
 pub(crate) use injected::fetch as fetch_injected;
 pub(crate) use open::open;
 pub(crate) use peek::{Remote, peek};
-
-use download::Downloader;
 
 /// The settings and services that are needed to open a source.
 pub(crate) struct SourceContext<'a> {

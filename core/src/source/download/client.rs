@@ -6,7 +6,8 @@ use build_image_plugin_api::{Exhausted, http::environment_proxy};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{
-        ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+        ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+        RETRY_AFTER,
     },
 };
 
@@ -101,10 +102,15 @@ impl HttpClient {
         headers: &[(HeaderName, String)],
     ) -> Result<Response, Failure> {
         let mut at = url.clone();
+        let mut headers = headers.to_vec();
         for _ in 0..=REDIRECTS {
-            let response = self.once(&at, headers).await?;
+            let response = self.once(&at, &headers).await?;
             let Some(next) = redirected(&at, &response)? else { return Ok(response) };
             tracing::debug!(from = display_url(&at), to = display_url(&next), "redirected");
+            if next.origin() != at.origin() {
+                // Credentials of one server are not for another.
+                headers.retain(|(name, _)| *name != AUTHORIZATION);
+            }
             at = next;
         }
         let text = format!("`{}` redirects more than {REDIRECTS} times", display_url(url));

@@ -5,6 +5,7 @@
 //! client.rs    HTTP client: redirects, retryable failures           store.rs  slots for files, locks
 //! peek.rs      the start of a file                               retry.rs  attempts of small requests
 //! transfer.rs  one file: attempts, parts, digests while receiving   post.rs   form posts to a server
+//! whole.rs     documents and files with a longest length, with the caller's headers
 //! ```
 
 mod client;
@@ -13,6 +14,7 @@ mod post;
 mod retry;
 mod store;
 mod transfer;
+mod whole;
 
 use std::{
     fs::{self, File},
@@ -33,6 +35,7 @@ use tokio::runtime::Runtime;
 
 pub(crate) use post::{Answered, Post};
 pub(crate) use store::{Slot, clean};
+pub(crate) use whole::Reply;
 
 use super::address::display_url;
 use crate::{
@@ -333,6 +336,7 @@ impl<'a> Downloader<'a> {
             have: 0,
             about: About::default(),
             limit: None,
+            headers: &[],
             algorithms,
             pass: None,
             received: 0,

@@ -59,6 +59,8 @@ pub(super) struct Transfer<'a> {
     pub(super) about: About,
     /// Maximum length in bytes.
     pub(super) limit: Option<u64>,
+    /// Further headers of every request.
+    pub(super) headers: &'a [(HeaderName, String)],
     /// The digests to compute during the download.
     pub(super) algorithms: &'a [Algorithm],
     /// Digests of everything received so far, if it was all received by this transfer.
@@ -140,15 +142,17 @@ impl Transfer<'_> {
     }
 
     fn headers(&mut self) -> Result<Vec<(HeaderName, String)>> {
+        let mut headers = self.headers.to_vec();
         if self.have == 0 {
-            return Ok(Vec::new());
+            return Ok(headers);
         }
         let Some(validator) = self.about.range_validator().map(str::to_owned) else {
             // Without a validator, the rest may belong to another file.
             self.restart()?;
-            return Ok(Vec::new());
+            return Ok(headers);
         };
-        Ok(vec![(RANGE, format!("bytes={}-", self.have)), (IF_RANGE, validator)])
+        headers.extend([(RANGE, format!("bytes={}-", self.have)), (IF_RANGE, validator)]);
+        Ok(headers)
     }
 
     /// Starts the file: from now on, its description comes from this answer.
@@ -291,7 +295,7 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
-fn too_long(url: &Url, limit: u64) -> Error {
+pub(super) fn too_long(url: &Url, limit: u64) -> Error {
     let text = format!("`{}` has more than {limit} bytes", display_url(url));
     Error::new(Stage::Source, text).hint("check the address")
 }
