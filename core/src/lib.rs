@@ -23,6 +23,7 @@ pub mod interrupt;
 pub mod journal;
 pub mod matrix;
 pub mod once;
+mod packages;
 pub mod pipeline;
 pub mod plan;
 pub mod plugins;

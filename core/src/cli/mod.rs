@@ -6,6 +6,7 @@ mod boot;
 mod build;
 mod check;
 mod command;
+mod consent;
 mod doctor;
 mod estimate;
 mod example;
@@ -88,7 +89,7 @@ const VERBS: [(&str, &str); 16] = [
     ("images", "list and change the images in an account"),
     ("inspect", "read what is inside a disk image"),
     ("boot", "boot a disk image in qemu without writing it"),
-    ("providers", "list, inspect, check and begin provider plugins"),
+    ("providers", "install, list, inspect, check and begin provider plugins"),
     ("doctor", "look whether builds can work on this host"),
     ("completions", "print what makes a shell complete command lines"),
     ("man", "write the manual pages"),

@@ -2,6 +2,7 @@
 //! locked. None of their code runs in this process.
 
 mod lock;
+mod packages;
 mod show;
 
 use clap::{Arg, ArgAction, Command};
@@ -24,7 +25,7 @@ pub(super) fn parser() -> Command {
         .map(|row| command::flag(row).global(true))
         .collect::<Vec<Arg>>();
     Command::new("build-image providers")
-        .about("Lists, inspects and locks provider plugins.")
+        .about("Installs, lists, inspects and locks provider plugins.")
         .disable_help_subcommand(true)
         .subcommand_required(true)
         .args(flags)
@@ -35,6 +36,7 @@ pub(super) fn parser() -> Command {
                 .about("write down which plugins, to the byte, may be loaded")
                 .arg(update),
         )
+        .subcommands(packages::commands())
         .subcommands([check::command(), scaffold::command(), check::probe_command()])
 }
 
@@ -46,7 +48,8 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     let args = args::normalised(args);
     let Some(matches) = command::matches(parser(), &args)? else { return Ok(()) };
     let layers = args::core_layers(&args, environment, None)?;
-    let loader = build::loader(&layers.resolve(&rows_for(Use::Selection))?, environment)?;
+    let selection = layers.resolve(&rows_for(Use::Selection))?;
+    let loader = build::loader(&selection, environment)?;
     let as_json = layers.resolve(&rows_for(Use::Providers))?.core().output.json;
     match matches.subcommand() {
         Some(("inspect", named)) => {
@@ -57,6 +60,12 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
         Some(("check", sub_matches)) => check::run(sub_matches, layers, as_json),
         Some(("new", sub_matches)) => scaffold::run(sub_matches),
         Some((check::PROBE, sub_matches)) => check::probe(sub_matches),
+        Some((verb @ ("install" | "update" | "remove" | "verify"), sub_matches)) => {
+            let directory = selection.core().plugins.directory.as_deref();
+            let context =
+                packages::Context { loader: &loader, layers: &layers, directory, as_json };
+            context.run(verb, sub_matches)
+        }
         _ => {
             show::list(&loader, as_json);
             Ok(())

@@ -17,6 +17,8 @@ use crate::{
 const SUBFOLDER: &str = "build-image/providers/1";
 /// Prefix of every program's file name; only the provider's name follows.
 const PROGRAM_PREFIX: &str = "build-image-provider-";
+/// Longest name of a provider, in bytes: file names have at most 255.
+const LONGEST_NAME: usize = 100;
 /// Environment variable with additional directories, separated by `:`; only absolute ones are used.
 const PATH_VARIABLE: &str = "BUILD_IMAGE_PROVIDER_PATH";
 
@@ -103,10 +105,7 @@ impl SearchPath {
                 let listed = list.split(':').map(PathBuf::from);
                 directories.extend(listed.filter(|directory| directory.is_absolute()));
             }
-            let data = environment.get("XDG_DATA_HOME").map(PathBuf::from);
-            let data =
-                data.or_else(|| Some(Path::new(environment.get("HOME")?).join(".local/share")));
-            directories.extend(data.map(|data| data.join(SUBFOLDER)));
+            directories.extend(user_directory(environment));
         }
         if let Some(beside) = executable.and_then(Path::parent) {
             directories.extend(beside.parent().map(|prefix| prefix.join("lib").join(SUBFOLDER)));
@@ -179,7 +178,7 @@ impl SearchPath {
         let near = names.iter().find(|other| strsim::jaro_winkler(other, name) > 0.8);
         error.hint(match near {
             Some(near) => format!("did you mean `-p {near}`?"),
-            None => "copy the provider's plugin into one of these folders, or name its folder with --provider-dir".to_owned(),
+            None => "install it with `build-image providers install`, or name its directory with --provider-dir".to_owned(),
         })
     }
 }
@@ -190,7 +189,8 @@ fn in_directory(directory: &Path) -> Vec<Candidate> {
         .flatten()
         .filter_map(|entry| {
             let file = entry.file_name().into_string().ok()?;
-            let (name, kind) = provider_of(&file).filter(|_| may_hold_a_plugin(&entry.path()))?;
+            let (name, kind) =
+                plugin_of_file_name(&file).filter(|_| may_hold_a_plugin(&entry.path()))?;
             Some(Candidate { name: name.to_owned(), path: entry.path(), kind })
         })
         .collect();
@@ -206,15 +206,36 @@ fn may_hold_a_plugin(path: &Path) -> bool {
 
 /// Returns the provider that a file name stands for. A program's prefix followed by something that is not a
 /// provider name belongs to a provider's companion file (`….sha256`) or to an unrelated program.
-fn provider_of(file: &str) -> Option<(&str, FileKind)> {
+pub(crate) fn plugin_of_file_name(file: &str) -> Option<(&str, FileKind)> {
     if let Some(rest) = file.strip_prefix(PLUGIN_FILE_PREFIX) {
         return Some((rest.strip_suffix(PLUGIN_FILE_SUFFIX)?, FileKind::Library));
     }
     let name = file.strip_prefix(PROGRAM_PREFIX)?;
+    is_provider_name(name).then_some((name, FileKind::Program))
+}
+
+/// Returns whether a text is the name of a provider: it becomes part of file names.
+pub(crate) fn is_provider_name(name: &str) -> bool {
     let legal = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
-    let is_name = name.starts_with(|letter: char| letter.is_ascii_lowercase())
-        && name.chars().all(|letter| legal(letter) || letter == '_');
-    is_name.then_some((name, FileKind::Program))
+    name.starts_with(|letter: char| letter.is_ascii_lowercase())
+        && name.chars().all(|letter| legal(letter) || letter == '_')
+        && name.len() <= LONGEST_NAME
+}
+
+/// Returns the directory of this user's data; `None` when it is unknown, or when the program runs with rights that its
+/// caller does not have.
+pub(crate) fn data_directory(environment: &Environment) -> Option<PathBuf> {
+    if has_more_rights_than_its_caller() {
+        return None;
+    }
+    let data = environment.get("XDG_DATA_HOME").filter(|text| text.starts_with('/'));
+    let home = || Some(Path::new(environment.get("HOME")?).join(".local/share"));
+    data.map(PathBuf::from).or_else(home)
+}
+
+/// Returns the directory of this user's plugins.
+pub(crate) fn user_directory(environment: &Environment) -> Option<PathBuf> {
+    data_directory(environment).map(|data| data.join(SUBFOLDER))
 }
 
 /// Returns whether this program runs with rights that its caller does not have (set-user-id and the like).

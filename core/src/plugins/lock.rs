@@ -125,11 +125,33 @@ impl Lock {
         }
     }
 
+    /// Returns whether plugins that are not listed are refused.
+    #[must_use]
+    pub fn is_required(&self) -> bool {
+        self.required
+    }
+
+    /// Returns the path of an existing lock file and its content with these entries instead of those of their names;
+    /// `None` without a lock file, and when its entries decide what is loaded.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn with(&self, new: Vec<Locked>) -> Result<Option<(PathBuf, Vec<u8>)>> {
+        let Some(path) = self.path.as_ref().filter(|_| self.exists && !self.required) else {
+            return Ok(None);
+        };
+        // Another process may have changed it since it was opened.
+        let mut entries = read(path)?;
+        entries.retain(|entry| !new.iter().any(|one| one.name == entry.name));
+        entries.extend(new);
+        Ok(Some((path.clone(), rendered(entries)?)))
+    }
+
     /// Writes a lock file with these entries.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, mut entries: Vec<Locked>) -> Result<PathBuf> {
+    pub fn write(&self, entries: Vec<Locked>) -> Result<PathBuf> {
         let path = self.path.clone().ok_or_else(|| {
             Error::new(Stage::Settings, "there is no place for a lock file")
                 .hint("name one with --providers-lock, or a configuration file with -c")
@@ -140,20 +162,25 @@ impl Lock {
                 .caused_by(&error)
                 .hint("name another one with --providers-lock")
         };
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        let document = Document { version: FORM, providers: entries };
-        let text = serde_json::to_string_pretty(&document).map_err(|error| {
-            Error::new(Stage::Bug, "a lock cannot be written").caused_by(&error)
-        })?;
+        let content = rendered(entries)?;
         let directory = match path.parent() {
             Some(directory) if !directory.as_os_str().is_empty() => directory,
             _ => Path::new("."),
         };
         fs::create_dir_all(directory).map_err(write_error)?;
         let mut file = AtomicFile::with_mode(&path, 0o644).map_err(write_error)?;
-        writeln!(file, "{text}").and_then(|()| file.commit()).map_err(write_error)?;
+        file.write_all(&content).and_then(|()| file.commit()).map_err(write_error)?;
         Ok(path)
     }
+}
+
+/// Returns the content of a lock file.
+fn rendered(mut entries: Vec<Locked>) -> Result<Vec<u8>> {
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let document = Document { version: FORM, providers: entries };
+    let text = serde_json::to_string_pretty(&document)
+        .map_err(|error| Error::new(Stage::Bug, "a lock cannot be written").caused_by(&error))?;
+    Ok(format!("{text}\n").into_bytes())
 }
 
 fn places(config: Option<&Path>, environment: &Environment) -> Vec<PathBuf> {

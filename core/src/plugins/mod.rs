@@ -23,6 +23,7 @@ mod trust;
 pub(crate) use disks::{BaseDisk, ReadyImage};
 pub use ending::expect_end;
 pub use find::{Candidate, FileKind, SearchPath};
+pub(crate) use find::{data_directory, is_provider_name, plugin_of_file_name, user_directory};
 pub use host::RunHost;
 pub(crate) use host::with_suffix;
 pub use load::Loader;

@@ -250,7 +250,7 @@ fn providers(host: &Host<'_>) -> Vec<Finding> {
         found.push(bad(
             Verdict::Fail,
             format!("there is no plugin in {}", directories.join(", ")),
-            "copy a provider's plugin into one of these folders, or name its folder with --provider-dir",
+            "install one with `build-image providers install`, or name its directory with --provider-dir",
         ));
     }
     found

@@ -1,10 +1,7 @@
 //! Runs `doctor --install`: installs missing packages with the system's package manager. Prints the command, and runs
 //! it when the user agrees.
 
-use std::{
-    ffi::OsString,
-    io::{BufRead as _, IsTerminal as _},
-};
+use std::ffi::OsString;
 
 use build_image_disk::process::{Call, Environment as ChildEnvironment};
 
@@ -13,9 +10,11 @@ use super::{
     packages::{self, Rights},
 };
 use crate::{
-    cli::os_release::OsRelease,
+    cli::{
+        consent::{Answer, ask},
+        os_release::OsRelease,
+    },
     error::{Error, Result, Stage},
-    report::print_line,
     settings::Environment,
 };
 
@@ -100,14 +99,14 @@ fn may_run(
     if is_agreed {
         return Ok(true);
     }
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        let text = "nothing was installed: there is no terminal to ask at";
-        return Err(Error::new(Stage::Disk, text).hint(format!("add --yes, or run: {command}")));
+    match ask("run this now? [y/N]") {
+        Answer::Yes => Ok(true),
+        Answer::No => Ok(false),
+        Answer::NoTerminal => {
+            let text = "nothing was installed: there is no terminal to ask at";
+            Err(Error::new(Stage::Disk, text).hint(format!("add --yes, or run: {command}")))
+        }
     }
-    print_line("run this now? [y/N]");
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    Ok(read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
 fn execute(command: &[&str], environment: &Environment) -> Result<()> {
