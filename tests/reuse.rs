@@ -63,6 +63,15 @@ fn an_old_configuration_builds_with_records_and_its_disk_is_used_again_while_not
     second.succeeded();
     assert!(second.stderr.contains(again), "{}", second.stderr);
 
+    // A build that is refused before it begins leaves no run; the journals of the others are kept for estimates.
+    let runs = || -> Vec<String> {
+        sandbox.files().into_iter().filter(|name| name.starts_with("artifacts/runs/")).collect()
+    };
+    let (before, taken) = (runs(), sandbox.write("taken", ""));
+    let refused = sandbox.run(&[&args[..], &["--image-dir", taken.to_str().unwrap()]].concat());
+    refused.failed(5, &["cannot create the directory"]);
+    assert_eq!(runs(), before);
+
     // The content of one injected file, not its name, time or size.
     fs::write(&injected, "HELLO\n").unwrap();
     let third = sandbox.command(&[&args[..], &["--qemu", "/bin/false"]].concat()).output().unwrap();

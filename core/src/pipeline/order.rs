@@ -144,14 +144,19 @@ impl<'a> Pipeline<'a> {
             run_resumed(plugin, document)
         };
         host.record(entry)?;
-        if let Some(directory) = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir()) {
-            host.set_translation(Translation::of(Path::new(directory), &plan.build.run_id)?);
-        }
-        let made = plugin.create(host.clone(), &own_settings);
-        let steps = made.map_err(|error| {
+        // A run that was not begun leaves nothing.
+        let forget = || {
             if fresh && has_directory {
                 artifacts::remove_run(&plan.run, &plan.base);
             }
+        };
+        if let Some(directory) = plan.build.image_dir.as_ref().filter(|_| plan.needs_image_dir()) {
+            let translation = Translation::of(Path::new(directory), &plan.build.run_id);
+            host.set_translation(translation.inspect_err(|_| forget())?);
+        }
+        let made = plugin.create(host.clone(), &own_settings);
+        let steps = made.map_err(|error| {
+            forget();
             Error::provider(&plan.platform, "create", host.redactor().error(error))
         })?;
         Ok(Self {
