@@ -2,7 +2,7 @@
 //! plain HTTP. One request per connection.
 
 use std::{
-    io::{self, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     sync::Arc,
     thread,
@@ -115,6 +115,10 @@ fn exchange(mut client: TcpStream, server: Option<&str>, script: &Script) -> io:
     client.set_read_timeout(Some(SILENCE))?;
     client.set_nodelay(true)?;
     let mut reader = BufReader::new(client.try_clone()?);
+    // A client that tries TLS first waits for an answer to what is no text.
+    if reader.fill_buf()?.first().is_some_and(|byte| !byte.is_ascii_alphabetic()) {
+        return answer(&mut client, "400 Bad Request", None, "this proxy speaks plain HTTP\n");
+    }
     let Some(mut head) = Head::read(&mut reader)? else { return Ok(()) };
     let server = match server {
         Some(server) => server.to_owned(),
@@ -416,6 +420,8 @@ mod tests {
         let request = "GET http://SERVER/a?b HTTP/1.1\r\nHost: SERVER\r\n\r\n";
         let (answer, _) = through(FORWARD, None, request);
         assert!(String::from_utf8(answer).unwrap().ends_with("GET /a?b"));
+        let (answer, _) = through(FORWARD, None, "\u{16}\u{3}\u{1}");
+        assert!(String::from_utf8(answer).unwrap().starts_with("HTTP/1.1 400"));
         let (answer, _) = through(FORWARD, None, "CONNECT SERVER HTTP/1.1\r\n\r\n");
         assert!(String::from_utf8(answer).unwrap().starts_with("HTTP/1.1 501"));
     }
