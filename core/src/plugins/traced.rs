@@ -2,6 +2,7 @@
 //! protocol.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -11,7 +12,7 @@ use std::{
 
 use build_image_plugin_api::{
     Disk, DiskSpec, Error, Event, Host, LogRecord, Progress, Result, Secret, Step, Steps,
-    conformance::RawSteps,
+    WrittenDisk, conformance::RawSteps,
 };
 use serde_json::{Value, json};
 
@@ -203,5 +204,11 @@ impl Host for TracedHost {
         let params = json!({"disk": disk, "offset": offset, "length": buffer.len()});
         let read = || self.host.disk_read_at(disk, offset, buffer);
         self.recorder.serve("disk_read_at", &params, read, |count| json!({"length": count}))
+    }
+
+    fn disk_write(&self, disk: u64, path: &Path) -> Result<WrittenDisk> {
+        let write = || self.host.disk_write(disk, path);
+        let shown = |written: &WrittenDisk| to_json(written).unwrap_or_default();
+        self.recorder.serve("disk_write", &json!({"disk": disk, "path": path}), write, shown)
     }
 }
