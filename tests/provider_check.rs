@@ -210,8 +210,8 @@ fn the_messages_of_a_program_can_be_recorded() {
     let config = sandbox.write("c.yml", &format!("PYDIR_SEAL_KEY: {key}\n"));
     let trace = sandbox.path().join("trace.jsonl");
     let args = ["--config", config.to_str().unwrap(), "--trace-protocol", trace.to_str().unwrap()];
-    let (code, report) = report(&sandbox, &[&[file][..], &args].concat(), &[]);
-    assert_eq!(code, 0, "{report:#}");
+    let (code, checked) = report(&sandbox, &[&[file][..], &args].concat(), &[]);
+    assert_eq!(code, 0, "{checked:#}");
     let text = fs::read_to_string(&trace).unwrap();
     assert!(!text.contains(key));
     assert_eq!(trace.metadata().unwrap().permissions().mode() & 0o777, 0o600);
