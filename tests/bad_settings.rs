@@ -119,7 +119,7 @@ fn harmless_mistakes_do_not_stop_a_build() {
 fn settings_of_providers_are_checked_like_all_others() {
     let sandbox = Sandbox::new();
     for (args, text) in [
-        (&["providers"][..], "`list`, `inspect`, `lock`, `check`, `new`"),
+        (&["providers"][..], "`list`, `inspect`, `lock`, `install`, `update`"),
         (&["providers", "lsit"], "`lsit`"),
         (&["providers", "list", "--jsno"], "`--jsno`"),
         (&["providers", "inspect"], "NAME"),

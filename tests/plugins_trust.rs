@@ -288,5 +288,5 @@ fn keys_of_a_plugin_that_crashes_do_not_end_a_build_that_does_not_use_it() {
     let args = ["--disk", disk.to_str().unwrap(), "-c", "config.yml", "-p", "qcow2"];
     let run = sandbox.run(&[&args[..], &["--provider-dir", directory.to_str().unwrap()]].concat());
     run.succeeded();
-    assert!(run.stderr.contains("`ACME_BUCKET` is no setting of this build"), "{}", run.stderr);
+    assert!(run.stderr.contains("`ACME_BUCKET` is not a setting of this build"), "{}", run.stderr);
 }

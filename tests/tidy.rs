@@ -262,13 +262,14 @@ fn comments_use_the_words_of_the_glossary() {
 }
 
 /// Words that are spelled like settings: variables of the environment, and members of files of the system.
-const SPELLED_LIKE_SETTINGS: [&str; 28] = [
+const SPELLED_LIKE_SETTINGS: [&str; 29] = [
     "ALL_PROXY",
     "BUILD_IMAGE_FAILPOINT",
     "BUILD_IMAGE_PROVIDER_FILE",
     "BUILD_IMAGE_PROVIDER_PATH",
     "BUILD_IMAGE_TRACE_PROTOCOL",
     "CARGO_PKG_VERSION",
+    "CLICOLOR_FORCE",
     "DEBIAN_FRONTEND",
     "DOCKER_CONFIG",
     "F5_KEY",

@@ -48,7 +48,7 @@ const TYPED: [Mistake; 17] = [
         "aborts: no valid key or flag",
         "x.iso",
         2,
-        ["`x.iso` is neither a flag nor a verb", "-i"]
+        ["unknown command `x.iso`", "-i"]
     ),
     typed!("takes a flag nobody knows for a bundle", "-z", 2, ["-z"]),
     typed!("aborts: a key without its value", "-p qcow2 --iso", 2, ["--iso", "value"]),
@@ -133,7 +133,7 @@ const CONFIGURED: [Mistake; 11] = [
         "skips keys nobody knows, and says so in passing",
         "ALIBABA_BUCKE: x\n",
         2,
-        ["c.yml, line 1", "no setting `ALIBABA_BUCKE`", "did you mean `ALIBABA_BUCKET`?"]
+        ["c.yml, line 1", "unknown setting `ALIBABA_BUCKE`", "did you mean `ALIBABA_BUCKET`?"]
     ),
     configured!(
         "prints the value, its key and the expression",

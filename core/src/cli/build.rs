@@ -283,7 +283,8 @@ pub(super) fn prepare(
     let plugin = match &first.core().plugins.platform {
         Some(name) => {
             name.clone_into(&mut outcome.platform);
-            Some(loader.load(&loader.search.find(name)?)?)
+            let found = loader.search.find(name).map_err(|error| named_by(error, &first));
+            Some(loader.load(&found?)?)
         }
         None => None,
     };
@@ -305,13 +306,25 @@ pub(super) fn prepare(
     let settings = layers.resolve(&rows)?;
     outcome.modules = settings.by_name().text("MODULES").map(str::to_owned);
     outcome.boot_locations = settings.by_name().text("BOOT_LOCATIONS").map(str::to_owned);
+    let reporter = Reporter::new(OutputMode::of(&settings, &layers.environment));
+    settings.ignored_variables().iter().for_each(|text| reporter.warning(text, None));
+    unknown::variables(&layers.environment, &rows, &plugin.name, &reporter);
     if let Some(file) = &layers.file {
-        let reporter = Reporter::new(OutputMode::of(&settings, &layers.environment));
         unknown::keys(file, &rows, &plugin.name, &loader, &reporter)?;
         exposed::warn(file, &rows, &reporter);
     }
     check_required(&plugin, &settings)?;
     Ok(Preparation::Ready(Box::new(Prepared { plugin, settings })))
+}
+
+/// Adds the environment variable that names the provider, if one does: CI systems set variables of such names.
+fn named_by(mut error: Error, settings: &Resolved) -> Error {
+    let mut shown = settings.shown();
+    let origin = shown.find(|(key, ..)| *key == keys::PLATFORM.name()).map(|(.., origin)| origin);
+    if let Some(Origin::Environment(variable)) = origin {
+        error.causes.insert(0, format!("environment variable {variable} names it; -p takes precedence"));
+    }
+    error
 }
 
 /// Returns facts about this host if they were requested.

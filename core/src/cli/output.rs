@@ -7,13 +7,13 @@ use crate::{
     error::{Error, Result},
     exit,
     report::{Failure, GroupOutcome, LogFile, Outcome, OutputMode, Reporter, ResultFile},
-    settings::{Environment, Layers, Resolved, Row, Use, core_rows, keys},
+    settings::{Environment, Layers, OutputFormat, Resolved, Row, Use, core_rows, keys},
 };
 
 /// The destinations of the result; known as early as possible, so that early failures are reported too.
 #[derive(Debug, Default)]
 pub(super) struct Output {
-    json: bool,
+    format: OutputFormat,
     /// Mode of the progress output.
     pub(super) mode: OutputMode,
     file: Option<ResultFile>,
@@ -38,7 +38,9 @@ impl Output {
     /// Applies the settings.
     pub(super) fn set(&mut self, settings: &Resolved, rows: &[Row], environment: &Environment) {
         self.mode = OutputMode::of(settings, environment);
-        self.json = settings.core().output.json;
+        let set = &settings.core().output;
+        let of_switch = if set.json { OutputFormat::Json } else { OutputFormat::Text };
+        self.format = set.format.unwrap_or(of_switch);
         self.refused = overwrite::check(settings, rows).err();
         let file = settings.core().output.result_file.as_deref();
         self.file = file.filter(|_| self.refused.is_none()).map(ResultFile::named);
@@ -82,20 +84,22 @@ impl Output {
         }
         self.warn_of_log(&reporter);
         reporter.finished(outcome, code);
-        if self.json {
-            super::print(&format!("{}\n", outcome.text()));
-        } else if built {
-            super::print(&summary(outcome));
+        match self.format {
+            OutputFormat::Json => super::print(&format!("{}\n", outcome.text())),
+            OutputFormat::Text if built => super::print(&summary(outcome)),
+            OutputFormat::Id if built => super::print(&ids(outcome)),
+            _ => {}
         }
         code
     }
 
-    /// Reports a build with several targets that has ended; returns the exit code. `summary` names its images.
+    /// Reports a build with several targets that has ended; returns the exit code. `targets` are
+    /// those that have images.
     pub(super) fn finish_group(
         &self,
         error: Option<&(Error, u8)>,
         outcome: &mut GroupOutcome,
-        summary: &str,
+        targets: &[(String, Outcome)],
     ) -> u8 {
         let reporter = Reporter::new(self.mode);
         if let Some((error, code)) = error {
@@ -111,7 +115,14 @@ impl Output {
         }
         self.warn_of_log(&reporter);
         reporter.group_finished(outcome);
-        super::print(&if self.json { format!("{}\n", outcome.text()) } else { summary.to_owned() });
+        let named = |(name, outcome): &(String, Outcome)| {
+            summary(outcome).lines().map(|line| format!("{name}: {line}\n")).collect::<String>()
+        };
+        super::print(&match self.format {
+            OutputFormat::Json => format!("{}\n", outcome.text()),
+            OutputFormat::Text => targets.iter().map(named).collect(),
+            OutputFormat::Id => targets.iter().map(|(_, outcome)| ids(outcome)).collect(),
+        });
         outcome.exit_code
     }
 
@@ -143,6 +154,17 @@ pub(super) fn conclude(result: &Result<()>, outcome: &mut Outcome) -> u8 {
         outcome.error = Some(Failure::of(error, code));
     }
     code
+}
+
+/// Returns the identifiers of what a build made, one per line: its images, otherwise the uploaded object, otherwise the
+/// published file.
+fn ids(outcome: &Outcome) -> String {
+    let images = outcome.images.iter().map(|image| &image.id);
+    let uploaded = outcome.uploaded.iter().map(|uploaded| &uploaded.id);
+    let files = outcome.file.iter().chain(&outcome.location).take(1);
+    let made = [images.collect::<Vec<_>>(), uploaded.collect(), files.collect()];
+    let first = made.into_iter().find(|ids| !ids.is_empty()).unwrap_or_default();
+    first.iter().map(|id| format!("{id}\n")).collect()
 }
 
 /// Summarises a build, one line per image and published file.
@@ -190,18 +212,22 @@ mod tests {
             ..Layers::default()
         };
         let none = Environment::default;
-        for (layers, json, quiet) in [
-            (layers(&[("JSON", "yes")], "", none()), true, false),
-            (layers(&[], "JSON: yes\nQUIET: on", none()), true, true),
-            (layers(&[("JSON", "no")], "JSON: yes", none()), false, false),
-            (layers(&[], "", Environment::of([("F5_JSON", "1"), ("QUIET", "1")])), true, false),
+        use OutputFormat::{Id, Json, Text};
+        for (layers, format, quiet) in [
+            (layers(&[("JSON", "yes")], "", none()), Json, false),
+            (layers(&[], "JSON: yes\nQUIET: on", none()), Json, true),
+            (layers(&[("JSON", "no")], "JSON: yes", none()), Text, false),
+            (layers(&[], "", Environment::of([("F5_JSON", "1"), ("QUIET", "1")])), Json, false),
+            (layers(&[("FORMAT", "id")], "JSON: yes", none()), Id, false),
+            (layers(&[("FORMAT", "json")], "", none()), Json, false),
             // The invalid value is reported elsewhere and does not hide the others.
-            (layers(&[("JSON", "maybe"), ("QUIET", "true")], "", none()), false, true),
+            (layers(&[("JSON", "maybe"), ("QUIET", "true")], "", none()), Text, true),
         ] {
             let mut output = Output::default();
             output.learn(&layers);
-            let mode = if quiet { OutputMode::None } else { OutputMode::Plain };
-            assert_eq!((output.json, output.mode, &output.file), (json, mode, &None), "{layers:?}");
+            let mode = if quiet { OutputMode::None } else { OutputMode::PLAIN };
+            let found = (output.format, output.mode, &output.file);
+            assert_eq!(found, (format, mode, &None), "{layers:?}");
         }
         let mut output = Output::default();
         let home = Environment::of([("HOME", "/h"), ("OUTPUT_JSON_FILE", "~/r.json")]);
@@ -213,16 +239,18 @@ mod tests {
     fn the_summary_names_images_and_files_that_exist() {
         let image = ImageEntry { id: "m-1".into(), name: "n".into(), region: Some("r".into()) };
         let text = |value: &str| Some(value.to_owned());
-        for (images, file, location, expected) in [
-            (vec![image.clone()], None, None, "image m-1 (n) in r\n"),
-            (vec![image.clone()], None, text("/d"), "image m-1 (n) in r\n"),
-            (vec![image.clone()], text("/d/f"), None, "image m-1 (n) in r\npublished /d/f\n"),
-            (vec![image], text("m-1"), text("/d"), "image m-1 (n) in r\n"),
-            (vec![], text("/d/f"), text("/d"), "published /d/f\n"),
-            (vec![], None, text("/d"), "published in /d\n"),
+        let plain = "image m-1 (n) in r\n";
+        let with_file = "image m-1 (n) in r\npublished /d/f\n";
+        for (images, file, location, expected, id) in [
+            (vec![image.clone()], None, None, plain, "m-1\n"),
+            (vec![image.clone()], None, text("/d"), plain, "m-1\n"),
+            (vec![image.clone()], text("/d/f"), None, with_file, "m-1\n"),
+            (vec![image], text("m-1"), text("/d"), plain, "m-1\n"),
+            (vec![], text("/d/f"), text("/d"), "published /d/f\n", "/d/f\n"),
+            (vec![], None, text("/d"), "published in /d\n", "/d\n"),
         ] {
             let outcome = Outcome { images, file, location, ..Outcome::default() };
-            assert_eq!(summary(&outcome), expected);
+            assert_eq!((summary(&outcome).as_str(), ids(&outcome).as_str()), (expected, id));
         }
     }
 

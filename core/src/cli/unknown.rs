@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Problem, Result, Stage},
     plugins::{Candidate, Loader},
     report::Reporter,
-    settings::{FileLayer, Row, keys},
+    settings::{Environment, FileLayer, PREFIX, Row, keys},
 };
 
 /// Minimum similarity (Jaro–Winkler) at which a key counts as a typo of another.
@@ -74,15 +74,39 @@ pub(super) fn flag(args: &[String]) -> Option<Error> {
     let provider = args::core_texts(args).remove(keys::PLATFORM.name());
     let flags = args.iter().take_while(|arg| *arg != "--");
     let names = flags.filter_map(|arg| arg.split('=').next());
-    let (name, instead) = names.into_iter().find_map(|name| {
-        let name = if name == "-o" { "--output" } else { name };
-        FLAGS.iter().find(|(flag, _)| *flag == name)
+    let (typed, instead) = names.into_iter().find_map(|typed| {
+        let long = if typed == "-o" { "--output" } else { typed };
+        let (_, instead) = FLAGS.iter().find(|(flag, _)| *flag == long)?;
+        Some((typed, instead))
     })?;
     let instead = match provider {
         Some(provider) if !provider.contains(',') => instead.replace("PROVIDER", &provider),
         _ => (*instead).to_owned(),
     };
-    Some(Error::usage(format!("unknown flag `{name}`")).hint(format!("write {instead}")))
+    Some(Error::usage(format!("unknown flag `{typed}`")).hint(format!("write {instead}")))
+}
+
+/// Warns of environment variables whose names are close to those of settings: `F5_` and a key, or the key of a setting
+/// of this build's provider.
+pub(super) fn variables(
+    environment: &Environment,
+    rows: &[Row],
+    provider: &str,
+    reporter: &Reporter,
+) {
+    let own = format!("{}_", provider.to_uppercase());
+    for name in environment.names() {
+        let key = name.strip_prefix(PREFIX).unwrap_or(name);
+        let is_meant = name.starts_with(PREFIX) || name.starts_with(&own);
+        if !is_meant || rows.iter().any(|row| row.key() == key) {
+            continue;
+        }
+        if let Some(near) = nearest(rows, key) {
+            let prefix = if key == name { "" } else { PREFIX };
+            let hint = format!("did you mean {prefix}{near}?");
+            reporter.warning(&format!("environment variable {name} is not a setting"), Some(&hint));
+        }
+    }
 }
 
 /// Checks the keys of the configuration file that are not settings of this build. A key close to a setting is a typo

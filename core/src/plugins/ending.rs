@@ -39,6 +39,6 @@ fn unexpected() -> u8 {
     );
     let code = error.exit_code();
     // Programs that read --progress json treat a line that is not a document as plain text.
-    Reporter::new(OutputMode::Plain).error_at_exit(&error, code);
+    Reporter::new(OutputMode::PLAIN).error_at_exit(&error, code);
     code
 }

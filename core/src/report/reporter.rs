@@ -48,14 +48,14 @@ impl Reporter {
     /// Creates a reporter on standard error.
     #[must_use]
     pub fn new(mode: OutputMode) -> Self {
-        let color = mode == OutputMode::Terminal { color: true };
+        let color = mode.has_color();
         Self::to(mode, HEARTBEAT, Box::new(move |text| write_lines(text, color)))
     }
 
     /// Creates the reporter of a target: its lines begin with its name, and its bar is one of several.
     #[must_use]
     pub fn of_target(mode: OutputMode, target: TargetLine) -> Self {
-        let color = mode == OutputMode::Terminal { color: true };
+        let color = mode.has_color();
         let print: Box<dyn Fn(&str) + Send + Sync> = match mode {
             OutputMode::Json => Box::new(|text| write_lines(text, false)),
             _ => {
@@ -213,7 +213,7 @@ impl Reporter {
 
     /// Starts the heartbeat thread, if one is needed and none is running.
     fn beat(&self) {
-        if !matches!(self.shared.mode, OutputMode::Plain | OutputMode::Json) {
+        if !matches!(self.shared.mode, OutputMode::Plain { .. } | OutputMode::Json) {
             return;
         }
         let mut heart = self.heart.lock().unwrap_or_else(PoisonError::into_inner);
@@ -360,7 +360,7 @@ mod tests {
             drop(reporter);
             lines.iter().collect::<Vec<String>>()
         };
-        let plain = output_of(OutputMode::Plain);
+        let plain = output_of(OutputMode::PLAIN);
         assert_eq!(plain[0], "   upload  sending");
         assert_eq!(plain[1], "           half");
         assert_eq!(plain[2], "  warning: odd\n     hint: mend it");
@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_step_is_never_silent_for_long() {
-        let (reporter, lines) = listened(OutputMode::Plain, Duration::from_millis(1));
+        let (reporter, lines) = listened(OutputMode::PLAIN, Duration::from_millis(1));
         reporter.begin("install", "a guest");
         assert_eq!(lines.recv().unwrap(), "  install  a guest");
         assert!(lines.recv().unwrap().ends_with(" so far"));

@@ -53,6 +53,11 @@ impl Environment {
         self.variables.get(name).map(|value| value.as_str()).filter(|value| !value.is_empty())
     }
 
+    /// Returns the names of the variables that are set and not empty.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().map(String::as_str).filter(|name| self.get(name).is_some())
+    }
+
     /// Returns the directory for files that may be deleted at any time, from the XDG base directory specification.
     #[must_use]
     pub fn cache_directory(&self) -> Option<PathBuf> {

@@ -188,6 +188,10 @@ groups! {
         result_file: Option<String> = OUTPUT_JSON_FILE,
         /// Whether the result document is printed on standard output.
         json: bool = JSON,
+        /// Whether output is coloured.
+        color: ColorMode = COLOR,
+        /// What a build prints on standard output.
+        format: Option<OutputFormat> = FORMAT,
         /// How progress is reported.
         progress: ProgressMode = PROGRESS,
         /// Whether only warnings and errors are printed.

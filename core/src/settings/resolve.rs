@@ -103,6 +103,8 @@ pub struct Resolved {
     builder: Builder,
     target: Option<String>,
     secrets: BTreeMap<String, Secret>,
+    /// Environment variables that have no effect, and why.
+    ignored: Vec<String>,
     /// The core's own, read when they are first needed.
     core: OnceLock<CoreSettings>,
 }
@@ -121,8 +123,12 @@ impl Layers {
         let mut problems = Vec::new();
         for row in rows {
             match self.value(row) {
-                Ok(Some(value)) => resolved.insert(row, value),
-                Ok(None) => {}
+                Ok(value) => {
+                    resolved.ignored.extend(self.ignored(row, value.as_ref()));
+                    if let Some(value) = value {
+                        resolved.insert(row, value);
+                    }
+                }
                 Err(problem) => problems.push(problem),
             }
         }
@@ -194,9 +200,34 @@ impl Layers {
             }
         }
         let Some((name, text)) = self.environment.setting(row) else { return Ok(None) };
-        // The environment belongs to this process, and so do its relative paths.
-        let roots = Roots { base: None, ..roots };
-        with_origin(row, text, parse_at(&row.setting, text, roots), Origin::Environment(name))
+        let is_generic = name == key;
+        match with_origin(row, text, self.of_environment(row, text), Origin::Environment(name)) {
+            // Another program may mean something else by a name without the prefix.
+            Err(_) if is_generic => Ok(None),
+            value => value,
+        }
+    }
+
+    /// Parses a text of the environment, which belongs to this process, and so do its relative paths.
+    fn of_environment(&self, row: &Row, text: &str) -> Result<Option<Json>, String> {
+        parse_at(&row.setting, text, Roots { base: None, ..self.roots() })
+    }
+
+    /// Returns why the variable of a row has no effect, although the user may expect one: the configuration file takes
+    /// precedence with another value, or a value that is not acceptable has a name without the prefix.
+    fn ignored(&self, row: &Row, value: Option<&Value>) -> Option<String> {
+        let (name, text) = self.environment.setting(row)?;
+        let origin = value.map_or(&Origin::Default, |value| &value.origin);
+        let parsed = self.of_environment(row, text);
+        match (origin, parsed) {
+            (Origin::File(..), Ok(Some(other))) if value.is_some_and(|set| set.json != other) => {
+                Some(format!("{name} in the environment is ignored: {origin} sets {}", row.key()))
+            }
+            (Origin::Default, Err(why)) => {
+                Some(format!("{name} in the environment is ignored: {why}"))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -249,6 +280,12 @@ impl Resolved {
     #[must_use]
     pub fn by_name(&self) -> ByName<'_> {
         ByName(self)
+    }
+
+    /// Returns the environment variables that have no effect although the user may expect one, and why.
+    #[must_use]
+    pub fn ignored_variables(&self) -> &[String] {
+        &self.ignored
     }
 
     /// Resolves a path inside another value as in settings that are paths.

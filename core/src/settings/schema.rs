@@ -69,6 +69,30 @@ choice! {
 }
 
 choice! {
+    /// Whether output is coloured.
+    ColorMode {
+        /// As suits the terminal, `NO_COLOR`, and `CLICOLOR_FORCE`.
+        Auto = "auto",
+        /// Always.
+        Always = "always",
+        /// Never.
+        Never = "never",
+    }
+}
+
+choice! {
+    /// What a build prints on standard output.
+    OutputFormat {
+        /// A line per image and published file.
+        Text = "text",
+        /// The result document.
+        Json = "json",
+        /// The identifiers alone, one per line.
+        Id = "id",
+    }
+}
+
+choice! {
     /// Lowest level of the messages in the log file.
     LogLevel {
         /// As `Error`: the old tool had this level.
@@ -375,6 +399,19 @@ settings![
     JSON(OUTPUT, Switch, "print the result document on standard output")
         .prefixed_only()
         .used_by(&[Use::Images, Use::Report, Use::Boot, Use::Doctor, Use::Inspect, Use::Providers, Use::Runs]),
+    COLOR(OUTPUT, Text, "whether output is coloured: auto decides by the terminal, NO_COLOR, and CLICOLOR_FORCE")
+        .prefixed_only()
+        .choices(ColorMode::WORDS)
+        .default_value("auto")
+        .used_by(&[Use::Report, Use::Boot]),
+    FORMAT(
+        OUTPUT,
+        Text,
+        "what a build prints on standard output: lines for people, the result document, or the ids of the images alone; --json is the second"
+    )
+    .prefixed_only()
+    .choices(OutputFormat::WORDS)
+    .used_by(&[Use::Report]),
     PROGRESS(
         OUTPUT,
         Text,

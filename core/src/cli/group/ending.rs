@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    cli::output::{Output, summary},
+    cli::output::Output,
     error::{Error, Result, Stage},
     exit,
     pipeline::Preparations,
@@ -121,11 +121,13 @@ pub(super) fn finish(result: Result<Option<String>>, report: Report, output: &Ou
             Some((error, code))
         }
     };
-    let mut text = String::new();
-    for ended in report.ended.iter().filter(|ended| has_image(ended.code)) {
-        let lines = ended.outcome.as_ref().map(summary).unwrap_or_default();
-        text.extend(lines.lines().map(|line| format!("{}: {line}\n", ended.name)));
-    }
+    let with_images = report.ended.iter().filter(|ended| has_image(ended.code));
+    let targets: Vec<(String, Outcome)> = with_images
+        .filter_map(|ended| {
+            let earlier = || serde_json::from_value(ended.document.clone()).ok();
+            Some((ended.name.clone(), ended.outcome.clone().or_else(earlier)?))
+        })
+        .collect();
     let mut outcome = report.outcome;
     outcome.end_time = crate::clock::now();
     outcome.exit_code = error.as_ref().map_or(exit::DONE, |(_, code)| *code);
@@ -135,7 +137,7 @@ pub(super) fn finish(result: Result<Option<String>>, report: Report, output: &Ou
     outcome.error = error.as_ref().map(|(error, code)| Failure::of(error, *code));
     outcome.prepared = report.prepared;
     outcome.targets = report.ended.into_iter().map(|one| (one.name, one.document)).collect();
-    output.finish_group(error.as_ref(), &mut outcome, &text)
+    output.finish_group(error.as_ref(), &mut outcome, &targets)
 }
 
 #[cfg(test)]
