@@ -44,12 +44,7 @@ const TYPED: [Mistake; 17] = [
         2,
         ["--isso", "`--iso`"]
     ),
-    typed!(
-        "aborts: no valid key or flag",
-        "x.iso",
-        2,
-        ["unknown command `x.iso`", "-i"]
-    ),
+    typed!("aborts: no valid key or flag", "x.iso", 2, ["unknown command `x.iso`", "-i"]),
     typed!("takes a flag nobody knows for a bundle", "-z", 2, ["-z"]),
     typed!("aborts: a key without its value", "-p qcow2 --iso", 2, ["--iso", "value"]),
     typed!(

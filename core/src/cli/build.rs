@@ -322,7 +322,9 @@ fn named_by(mut error: Error, settings: &Resolved) -> Error {
     let mut shown = settings.shown();
     let origin = shown.find(|(key, ..)| *key == keys::PLATFORM.name()).map(|(.., origin)| origin);
     if let Some(Origin::Environment(variable)) = origin {
-        error.causes.insert(0, format!("environment variable {variable} names it; -p takes precedence"));
+        error
+            .causes
+            .insert(0, format!("environment variable {variable} names it; -p takes precedence"));
     }
     error
 }

@@ -11,7 +11,7 @@ use super::{
     boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck, SbomFormat},
     define::groups,
     resolve::Resolved,
-    schema::{IfSame, LogLevel, OnFailure, Package, ProgressMode, keys},
+    schema::{ColorMode, IfSame, LogLevel, OnFailure, OutputFormat, Package, ProgressMode, keys},
     typed::read,
 };
 

@@ -343,7 +343,9 @@ mod tests {
     fn a_target_does_not_set_what_all_targets_share() {
         let own = |text: &str| read(text).unwrap().of_target("acme").check_own();
         own("JSON: yes\ntargets:\n- provider: acme\n  IMAGE_DIR: d\n").unwrap();
-        for key in ["JSON", "FORMAT", "ARTIFACTS_DIR", "OUTPUT_JSON_FILE", "LOG_FILE", "UPLOAD_RATE"] {
+        for key in
+            ["JSON", "FORMAT", "ARTIFACTS_DIR", "OUTPUT_JSON_FILE", "LOG_FILE", "UPLOAD_RATE"]
+        {
             let error = own(&format!("targets:\n- provider: acme\n  {key}: x\n")).unwrap_err();
             assert!(error.message.contains(&format!("line 3: {key}")), "{error}");
         }
