@@ -395,7 +395,10 @@ fn the_transcript_of_a_stop_matches_the_real_messages() {
     }
     let sandbox = Sandbox::new();
     let disk = sandbox.disk("disk.raw", 16, 16);
-    let directory = faulty(&sandbox, "host.call('wait', milliseconds=3600000)");
+    // The host answers `wait` and sends `cancel` in either order.
+    let waits = "host.call('wait', milliseconds=3600000); \
+        host.cancelled = host.cancelled or host.read()['method'] == 'cancel'";
+    let directory = faulty(&sandbox, waits);
     let raw = [&words(&disk, "faulty", &directory)[..], &["--pydir-format", "raw"]].concat();
     let trace = sandbox.path().join("trace");
     let mut command = sandbox.command(&raw);
