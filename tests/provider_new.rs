@@ -72,7 +72,7 @@ fn names_that_cannot_be_and_directories_that_are_there_are_refused() {
     for (args, text) in [
         (&["My-Cloud"][..], "hint: build-image providers new my_cloud"),
         (&["acme"], "`./build-image-provider-acme` exists already"),
-        (&["other", "--sdk", "images"], "`images` is not the folder of build-image-plugin-api"),
+        (&["other", "--sdk", "images"], "`images` is not the directory of build-image-plugin-api"),
     ] {
         let (code, errors) = run(args);
         assert!(code == Some(2) && errors.contains(text), "{args:?}: {errors}");

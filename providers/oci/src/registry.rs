@@ -97,6 +97,14 @@ impl Call {
     }
 }
 
+/// Whether a registry answers.
+enum Ping {
+    /// It does, whatever the answer is.
+    Answers,
+    /// It asks to be asked later.
+    Busy(Failure),
+}
+
 impl Registry {
     /// Connects: finds the credentials, and whether a server on this machine speaks TLS.
     ///
@@ -135,21 +143,16 @@ impl Registry {
         let plain = match known {
             Some(plain) => plain,
             None => {
-                let ping = |url: &Url| Outgoing::new(Method::GET, url.as_str());
-                let what = format!("reach the registry `{}`", self.reference.registry);
-                retry(&self.policy, async || {
-                    let secure = self.http.call(ping(&self.base), CALL_LIMIT, &what).await;
-                    match secure {
-                        Ok(_) => Ok(false),
-                        // A certificate that is not trusted is not a reason to do without.
-                        Err(failure) if failure.action == RetryAction::GiveUp => Err(failure),
-                        Err(failure) => self
-                            .http
-                            .call(ping(&plain_base), CALL_LIMIT, &what)
-                            .await
-                            .map(|_| true)
-                            .map_err(|_| failure),
-                    }
+                retry(&self.policy, async || match self.ping(&self.base).await {
+                    Ok(Ping::Answers) => Ok(false),
+                    Ok(Ping::Busy(failure)) => Err(failure),
+                    // A certificate that is not trusted is not a reason to do without.
+                    Err(failure) if failure.action == RetryAction::GiveUp => Err(failure),
+                    Err(failure) => match self.ping(&plain_base).await {
+                        Ok(Ping::Answers) => Ok(true),
+                        Ok(Ping::Busy(busy)) => Err(busy),
+                        Err(_) => Err(failure),
+                    },
                 })
                 .await?
             }
@@ -159,6 +162,16 @@ impl Registry {
             self.base = plain_base;
         }
         Ok(())
+    }
+
+    /// Finds out whether a server answers at the API's root; it fails when no connection is made.
+    async fn ping(&self, url: &Url) -> Result<Ping, Failure> {
+        let what = format!("reach the registry `{}`", self.reference.registry);
+        let call = Outgoing::new(Method::GET, url.as_str());
+        let answer = self.http.call(call, CALL_LIMIT, &what).await?;
+        let failure = answer.refuse(&what);
+        let is_busy = !answer.is_success() && failure.action == RetryAction::Backoff;
+        Ok(if is_busy { Ping::Busy(failure) } else { Ping::Answers })
     }
 
     /// Whether connections to the registry are not encrypted.

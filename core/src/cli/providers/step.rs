@@ -45,6 +45,7 @@ pub(super) fn command() -> Command {
         .after_help(
             "The answer of the step is printed on standard output, every message on standard error.\n\
              The request is made from a sample build of a 16 MiB disk; the members of --request replace its own.\n\
+             With --config, `check` queries the account, as a build does.\n\
              Steps that create something need --state, whose directory keeps what a build would remember: resources,\n\
              checkpoints and answers. `run-step FILE discard --state DIR` removes what the steps have left.",
         )
@@ -123,6 +124,8 @@ struct Bench<'a> {
     host: Arc<RunHost>,
     interrupt: Arc<Interrupt>,
     build: Build,
+    /// Whether settings were given, which lead to an account: `check` queries it.
+    has_account: bool,
     /// Removed when the step has ended.
     _scratch: tempfile::TempDir,
 }
@@ -174,7 +177,8 @@ impl<'a> Bench<'a> {
             host.record(Entry::InputsKnown { build: Box::new(build.clone()), artifacts: None })?;
         }
         let host = Arc::new(host);
-        Ok(Self { plugin, settings, host, interrupt, build, _scratch: scratch })
+        let has_account = matches.contains_id("CONFIG");
+        Ok(Self { plugin, settings, host, interrupt, build, has_account, _scratch: scratch })
     }
 
     /// Runs the step. Returns its answer.
@@ -185,9 +189,9 @@ impl<'a> Bench<'a> {
         let lent: Arc<dyn Host> = self.host.clone();
         let made = self.plugin.create(lent, &self.settings.for_provider(&self.plugin.rows()));
         let steps = made.map_err(|error| provider_error("create", error))?;
-        let mut request = self.sample_request(step, &members)?;
-        request.extend(members);
-        let request = Value::Object(request).to_string();
+        let mut request = Value::Object(self.sample_request(step, &members)?);
+        merge(&mut request, Value::Object(members));
+        let request = request.to_string();
         let answered = steps.call(step, &request);
         // A library that is not asked any more may still end tasks of its own.
         drop(steps);
@@ -215,7 +219,7 @@ impl<'a> Bench<'a> {
                 let host = HostFacts::default()
                     .version(env!("CARGO_PKG_VERSION").to_owned())
                     .disks(RunHost::disks());
-                json!(CheckRequest::new(build.clone()).host(host))
+                json!(CheckRequest::new(build.clone()).host(host).online(self.has_account))
             }
             Step::CreateDisk => {
                 json!({"build": build, "spec": self.plugin.description().disk.spec})
@@ -253,6 +257,18 @@ impl<'a> Bench<'a> {
         let made = self.host.make_disk(&self.plugin.description().disk.spec);
         let made = made.map_err(|error| Error::provider(&self.plugin.name, "make_disk", error))?;
         Ok(json!(made))
+    }
+}
+
+/// Replaces members of a document with those of another one, at every depth.
+fn merge(document: &mut Value, with: Value) {
+    match (document, with) {
+        (Value::Object(members), Value::Object(with)) => {
+            for (name, value) in with {
+                merge(members.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (document, with) => *document = with,
     }
 }
 
