@@ -90,7 +90,7 @@ fn the_example_publishes_whole_images() {
     let run =
         sandbox.run(&[&words(&disk, "pydir", &directory)[..], &["--pydir-format", "raw"]].concat());
     run.succeeded();
-    assert_eq!(run.member("pydir_folder"), images.to_str().unwrap());
+    assert_eq!(run.member("pydir_directory"), images.to_str().unwrap());
     let made = fs::read(images.join("disk.pydir.raw")).unwrap();
     assert!(made == fs::read(&disk).unwrap(), "the bytes differ");
 }
@@ -308,7 +308,7 @@ fn the_transcript_in_the_documentation_matches_the_real_messages() {
     fs::create_dir(sandbox.path().join("out")).unwrap();
     let words = [
         &words(&disk, "pydir", &directory)[..],
-        &["--pydir-folder", "out", "--pydir-format", "raw"],
+        &["--pydir-directory", "out", "--pydir-format", "raw"],
     ];
     sandbox.run(&words.concat()).succeeded();
     let messages_of = |path: &Path| messages(&sandbox, &fs::read_to_string(path).unwrap());

@@ -283,7 +283,7 @@ pub(super) fn prepare(
     let plugin = match &first.core().plugins.platform {
         Some(name) => {
             name.clone_into(&mut outcome.platform);
-            let found = loader.search.find(name).map_err(|error| named_by(error, &first));
+            let found = loader.search.find(name).map_err(|error| unknown::provider(error, &first));
             Some(loader.load(&found?)?)
         }
         None => None,
@@ -315,18 +315,6 @@ pub(super) fn prepare(
     }
     check_required(&plugin, &settings)?;
     Ok(Preparation::Ready(Box::new(Prepared { plugin, settings })))
-}
-
-/// Adds the environment variable that names the provider, if one does: CI systems set variables of such names.
-fn named_by(mut error: Error, settings: &Resolved) -> Error {
-    let mut shown = settings.shown();
-    let origin = shown.find(|(key, ..)| *key == keys::PLATFORM.name()).map(|(.., origin)| origin);
-    if let Some(Origin::Environment(variable)) = origin {
-        error
-            .causes
-            .insert(0, format!("environment variable {variable} names it; -p takes precedence"));
-    }
-    error
 }
 
 /// Returns facts about this host if they were requested.

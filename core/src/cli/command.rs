@@ -79,7 +79,7 @@ pub(super) fn command(name: &'static str, rows: &[Row]) -> Command {
         .disable_version_flag(true)
         .disable_help_subcommand(true)
         .arg(switch("HELP", "help").help("print every option, with -h a screen of them"))
-        .arg(switch("SHORT_HELP", SHORT_HELP).short('h').hide(true))
+        .arg(switch("SHORT", SHORT_HELP).short('h').hide(true))
         .arg(switch("VERSION", "version").short('V').short_alias('v').help("print the version"));
     for row in rows {
         command = command.arg(flag(row));
@@ -205,7 +205,7 @@ pub(super) fn parse(mut command: Command, rows: &[Row], args: &[String]) -> Resu
             .or_else(|| unknown::flag(args).filter(|_| error.kind() == ErrorKind::UnknownArgument))
             .unwrap_or_else(|| usage(&error, "build-image --help"))
     })?;
-    if matches.get_flag("SHORT_HELP") {
+    if matches.get_flag("SHORT") {
         return Ok(Parsed::Text(short_help()));
     }
     if matches.get_flag("HELP") {

@@ -27,7 +27,7 @@ pub(super) fn parser() -> Command {
         .arg(
             Arg::new(keys::SBOM.name())
                 .long("sbom")
-                .value_name("FORMAT")
+                .value_name("KIND")
                 .value_parser(PossibleValuesParser::new(SbomFormat::WORDS.iter().copied()))
                 .help("print the installed packages instead, as CycloneDX 1.5 or SPDX 2.3"),
         )

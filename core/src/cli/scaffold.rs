@@ -50,12 +50,7 @@ const LANGUAGES: [Language; 3] = [
             (PROGRAM, include_str!("../../../providers/example-python/build-image-provider-pydir")),
             ("README.md", include_str!("scaffold/README-program.md.in")),
         ],
-        renames: &[
-            ("PYDIR_FOLDER", "{{NAME}}_DIRECTORY"),
-            ("PYDIR", "{{NAME}}"),
-            ("pydir", "{{name}}"),
-            ("PyDir", "Provider"),
-        ],
+        renames: &[("PYDIR", "{{NAME}}"), ("pydir", "{{name}}"), ("PyDir", "Provider")],
         next: TRY_PROGRAM,
     },
     Language {

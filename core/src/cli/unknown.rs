@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Problem, Result, Stage},
     plugins::{Candidate, Loader},
     report::Reporter,
-    settings::{Environment, FileLayer, PREFIX, Row, keys},
+    settings::{Environment, FileLayer, Origin, PREFIX, Resolved, Row, keys},
 };
 
 /// Minimum similarity (Jaro–Winkler) at which a key counts as a typo of another.
@@ -84,6 +84,18 @@ pub(super) fn flag(args: &[String]) -> Option<Error> {
         _ => (*instead).to_owned(),
     };
     Some(Error::usage(format!("unknown flag `{typed}`")).hint(format!("write {instead}")))
+}
+
+/// Adds the environment variable that names the provider, if one does: CI systems set variables of such names.
+pub(super) fn provider(mut error: Error, settings: &Resolved) -> Error {
+    let mut shown = settings.shown();
+    let origin = shown.find(|(key, ..)| *key == keys::PLATFORM.name()).map(|(.., origin)| origin);
+    if let Some(Origin::Environment(variable)) = origin {
+        error
+            .causes
+            .insert(0, format!("environment variable {variable} names it; -p takes precedence"));
+    }
+    error
 }
 
 /// Warns of environment variables whose names are close to those of settings: `F5_` and a key, or the key of a setting

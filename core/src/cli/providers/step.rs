@@ -193,7 +193,7 @@ impl<'a> Bench<'a> {
         merge(&mut request, Value::Object(members));
         let request = request.to_string();
         let answered = steps.call(step, &request);
-        // A library that is not asked any more may still end tasks of its own.
+        // The end of an instance may still report something.
         drop(steps);
         self.host.drop_images();
         let answer = answered.map_err(|error| provider_error(step.name(), error))?;
