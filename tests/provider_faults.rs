@@ -121,7 +121,7 @@ pub(crate) fn survives(sandbox: &Sandbox, name: &str, inventory: &str, settings:
     let rows = report["checks"].as_array().unwrap().iter();
     let rows = rows.filter(|row| row["id"].as_str().unwrap().starts_with("fault-"));
     for row in rows.clone() {
-        println!("{name}\t{}\t{}\t{}", row["id"], row["verdict"], row["detail"]);
+        eprintln!("{name}\t{}\t{}\t{}", row["id"], row["verdict"], row["detail"]);
     }
     assert_eq!(with_verdict(&report, "fail"), [""; 0], "{report:#}");
     assert_eq!((code, rows.count()), (0, FAULTS.len()));

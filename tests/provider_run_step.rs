@@ -96,7 +96,7 @@ fn the_steps_of_every_kind_of_provider_run_one_by_one() {
         let discarded = answer(&run("discard"));
         assert_eq!(discarded["remaining"], json!([]), "{file}");
         assert_eq!(discarded["removed"].as_array().unwrap().len(), 1, "{file}");
-        assert_eq!(images(&sandbox), [PathBuf::new(); 0], "{file}");
+        assert!(images(&sandbox).is_empty(), "{file}");
         fs::remove_dir_all(sandbox.path().join("state")).unwrap();
     }
 }
@@ -121,7 +121,7 @@ fn a_step_that_was_killed_can_be_repeated_or_removed() {
                 assert_eq!(images(&sandbox).len(), 1 + usize::from(file.contains("pydir")));
             }
             assert_eq!(answer(&discard())["remaining"], json!([]), "{file} {point}");
-            assert_eq!(images(&sandbox), [PathBuf::new(); 0], "{file} {point}");
+            assert!(images(&sandbox).is_empty(), "{file} {point}");
             fs::remove_dir_all(sandbox.path().join("state")).unwrap();
         }
     }

@@ -48,9 +48,9 @@ pub(super) fn parser() -> Command {
                 .help("YAML file of the matrix; paths in it start in its directory"),
         )
         .arg(
-            Arg::new("FORMAT")
+            Arg::new("FORM")
                 .long("format")
-                .value_name("FORMAT")
+                .value_name("FORM")
                 .value_parser(PossibleValuesParser::new(FORMATS))
                 .default_value("text")
                 .help("how the builds are printed"),
@@ -99,7 +99,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<u8> {
     let checked = check::all(&matrix, builds, &layers)?;
     let jobs = matches.get_one::<u16>("JOBS").map(|jobs| usize::from(*jobs));
     let as_json = settings.core().output.json;
-    let format = if as_json { "json" } else { text("FORMAT") };
+    let format = if as_json { "json" } else { text("FORM") };
     let builds: Vec<MatrixBuild> = checked.iter().map(|one| one.build.clone()).collect();
     match (format, jobs) {
         ("slurm", jobs) => super::print_as_is(&matrix::slurm(&matrix, &builds, jobs)),

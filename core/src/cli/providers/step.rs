@@ -18,7 +18,6 @@ use serde_json::{Map, Value, json};
 use crate::{
     cli::{build, check},
     error::{Error, Result, Stage},
-    exit,
     interrupt::{self, Interrupt},
     journal::{Entry, Journal, Key},
     plugins::{BaseDisk, Loader, Plugin, RunHost, TRACE_TO_STANDARD_ERROR, TRACE_VARIABLE},
@@ -167,7 +166,7 @@ impl<'a> Bench<'a> {
             None => sample(origin.virtual_size, directory)?,
         };
         let interrupt = Arc::new(Interrupt::default());
-        interrupt::listen(Arc::clone(&interrupt), || std::process::exit(exit::INTERRUPTED.into()))?;
+        interrupt::listen(Arc::clone(&interrupt), || build::leave(&[]))?;
         let reporter = Arc::new(Reporter::new(OutputMode::None));
         let secrets = settings.secrets(&plugin.rows());
         let host = RunHost::new(journal, reporter, Arc::clone(&interrupt), secrets);
