@@ -198,6 +198,7 @@ impl Disk {
 
 /// A disk that the host wrote to a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(default)]
 #[non_exhaustive]
 pub struct WrittenDisk {
