@@ -86,7 +86,7 @@ fn an_unknown_provider_lists_those_found_and_where_it_was_looked() {
     run.failed(
         3,
         &[
-            "no provider `alibabba`",
+            "unknown provider `alibabba`",
             "alibaba, aws, azure, gce, oci, openstack, qcow2, vhd, vmware",
             &directory,
             "did you mean `-p alibaba`?",

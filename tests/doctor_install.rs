@@ -113,7 +113,7 @@ fn nothing_is_installed_without_consent() {
     for (os_release, name, calls) in FAMILIES {
         let host = Host::new(os_release, &[(name, BRINGS_QEMU)]);
         let run = host.doctor(&[]);
-        run.failed(1, &["there is no terminal to ask at", "add --yes, or run: "]);
+        run.failed(1, &["standard input is not a terminal", "add --yes, or run: "]);
         assert!(calls.lines().all(|call| run.stdout.contains(call)), "{}", run.stdout);
         assert_eq!(host.calls(), "");
         let run = host.doctor(&["--json"]);

@@ -90,7 +90,7 @@ fn the_example_publishes_whole_images() {
     let run =
         sandbox.run(&[&words(&disk, "pydir", &directory)[..], &["--pydir-format", "raw"]].concat());
     run.succeeded();
-    assert_eq!(run.member("pydir_folder"), images.to_str().unwrap());
+    assert_eq!(run.member("pydir_directory"), images.to_str().unwrap());
     let made = fs::read(images.join("disk.pydir.raw")).unwrap();
     assert!(made == fs::read(&disk).unwrap(), "the bytes differ");
 }

@@ -96,6 +96,7 @@ fn the_steps_of_every_kind_of_provider_run_one_by_one() {
         let discarded = answer(&run("discard"));
         assert_eq!(discarded["remaining"], json!([]), "{file}");
         assert_eq!(discarded["removed"].as_array().unwrap().len(), 1, "{file}");
+        run("register").failed(2, &["register needs what upload has returned"]);
         assert!(images(&sandbox).is_empty(), "{file}");
         fs::remove_dir_all(sandbox.path().join("state")).unwrap();
     }

@@ -79,7 +79,7 @@ def to_glance(disk, cloud):
 
 def new_record(glance, common, environment):
     """The id of an image without data, whose creation is not measured."""
-    # With an input that is no terminal, the client would upload that input.
+    # With an input that is not a terminal, the client would upload that input.
     ours, theirs = pty.openpty()
     try:
         created = subprocess.run([glance, "image-create", *common, "--name", "record"], env=environment, stdin=theirs,

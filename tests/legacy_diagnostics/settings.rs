@@ -81,7 +81,7 @@ const TYPED: [Mistake; 17] = [
         "aborts: platform nobody knows",
         "-p proxmox --disk d.raw",
         3,
-        ["no provider `proxmox`"]
+        ["unknown provider `proxmox`"]
     ),
     typed!(
         "NO_UPLOAD aborts for platforms that are no clouds",
@@ -93,7 +93,7 @@ const TYPED: [Mistake; 17] = [
         "a platform of the old tool that needed a private tree",
         "-p iso -i x.iso",
         3,
-        ["no provider `iso`"]
+        ["unknown provider `iso`"]
     ),
     typed!(
         "takes the value of a switch for a command",

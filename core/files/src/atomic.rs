@@ -91,15 +91,19 @@ impl AtomicFile {
         if let Err(TryLockError::WouldBlock) = lock::take(&file) {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
-        let made = Self {
+        let made = Self::of(file, temporary, target)?;
+        made.check()?;
+        Ok(made)
+    }
+
+    fn of(file: File, temporary: &Path, target: &Path) -> io::Result<Self> {
+        Ok(Self {
             identity: Identity::of_file(&file)?,
             file,
             temporary: temporary.to_owned(),
             target: target.to_owned(),
             committed: false,
-        };
-        made.check()?;
-        Ok(made)
+        })
     }
 
     /// Returns `None` if another process considered the new file abandoned before it was locked.
@@ -111,13 +115,7 @@ impl AtomicFile {
             .mode(mode)
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(temporary)?;
-        let made = Self {
-            identity: Identity::of_file(&file)?,
-            file,
-            temporary: temporary.to_owned(),
-            target: target.to_owned(),
-            committed: false,
-        };
+        let made = Self::of(file, temporary, target)?;
         // Without locks, no process considers the file abandoned either.
         let contested = matches!(lock::take(&made.file), Err(TryLockError::WouldBlock));
         Ok((!contested && made.file.metadata()?.nlink() > 0).then_some(made))

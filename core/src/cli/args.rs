@@ -10,8 +10,8 @@ use super::{build::Resumed, command};
 use crate::{
     error::{Error, Result, Stage},
     settings::{
-        ChosenTarget, CommandLine, Environment, FileLayer, Layers, Row, core_rows, keys,
-        names_file, rows_of,
+        ChosenTarget, CommandLine, Environment, FileLayer, GROUP_OF_SOURCES, Layers, Origin, Row,
+        core_rows, keys, names_file, rows_of,
     },
     source::without_passwords,
 };
@@ -256,6 +256,15 @@ pub(super) fn with_file(
     let named = settings.core().plugins.config_file.as_deref();
     layers.file = named.map(FileLayer::read).transpose()?;
     Ok(layers)
+}
+
+/// Returns whether the environment, or the configuration file that it names, sets what an image is made from.
+pub(super) fn names_input(environment: &Environment) -> bool {
+    let rows = core_rows().into_iter().filter(|row| row.setting.group == GROUP_OF_SOURCES);
+    let rows: Vec<Row> = rows.collect();
+    // What is not acceptable is reported by the build.
+    let set = with_file(&[], environment, None).and_then(|layers| layers.resolve(&rows));
+    set.map_or(true, |set| set.shown().any(|(_, _, origin)| *origin != Origin::Default))
 }
 
 /// Parses the arguments of a verb that reads these settings; `None` when help was printed.

@@ -30,10 +30,7 @@ use crate::{
     random,
     report::{LOGS, LogFile, LogNames, Outcome, OutputMode, PluginEntry, Reporter, print_line},
     runs::Run,
-    settings::{
-        Environment, GROUP_OF_SOURCES, Layers, Origin, Resolved, Row, Use, core_rows, keys,
-        rows_for, rows_of,
-    },
+    settings::{Environment, Layers, Resolved, Row, Use, core_rows, keys, rows_for, rows_of},
     source,
 };
 
@@ -67,7 +64,7 @@ pub(super) fn run(
     environment: &Environment,
     resumed: Option<&Resumed>,
 ) -> u8 {
-    if args.is_empty() && resumed.is_none() && !names_input(environment) {
+    if args.is_empty() && resumed.is_none() && !args::names_input(environment) {
         print_line(command::short_help().trim_end());
         return exit::USAGE;
     }
@@ -88,15 +85,6 @@ pub(super) fn run(
         Ok(Ended::Group(code)) => code,
         other => output.finish(&other.map(|_| ()), &mut outcome),
     }
-}
-
-/// Returns whether the environment, or the configuration file that it names, sets what an image is made from.
-fn names_input(environment: &Environment) -> bool {
-    let rows = core_rows().into_iter().filter(|row| row.setting.group == GROUP_OF_SOURCES);
-    let rows: Vec<Row> = rows.collect();
-    // What is not acceptable is reported by the build.
-    let set = args::with_file(&[], environment, None).and_then(|layers| layers.resolve(&rows));
-    set.map_or(true, |set| set.shown().any(|(_, _, origin)| *origin != Origin::Default))
 }
 
 /// How a command ended that did not fail.

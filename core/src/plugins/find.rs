@@ -165,7 +165,7 @@ impl SearchPath {
         } else {
             format!("found: {}", names.join(", "))
         };
-        let mut error = Error::new(Stage::Plugin, format!("there is no provider `{name}`"));
+        let mut error = Error::new(Stage::Plugin, format!("unknown provider `{name}`"));
         error.causes = vec![
             found,
             format!(

@@ -451,7 +451,7 @@ impl Host for RunHost {
 
 impl RunHost {
     fn handle(&self, disk: u64) -> Result<Arc<ImageHandle>> {
-        let text = || format!("there is no disk {disk}");
+        let text = || format!("disk {disk} does not exist");
         self.made(disk).ok_or_else(|| Error::new(ErrorKind::NotFound, text()))
     }
 

@@ -7,7 +7,8 @@
 //! groups.rs  the structs of values
 //! row.rs     a row with its attributes                        rows.rs     lists of rows
 //! define.rs  the macros of both                               typed.rs    values into fields
-//! file.rs, env.rs, resolve.rs  layers and their values        parse.rs    texts into values
+//! file.rs, env.rs  texts of files and of the environment     parse.rs    texts into values
+//! precedence.rs  which text counts                            resolve.rs  the values
 //! unused.rs  values without effect                            advice.rs   hints for wrong values
 //! boot.rs    words of the settings of boot tests             targets.rs the list of targets in the file
 //! ```
@@ -22,6 +23,7 @@ mod groups;
 mod home;
 mod key;
 mod parse;
+mod precedence;
 mod resolve;
 mod row;
 mod rows;
@@ -41,7 +43,8 @@ pub use groups::*;
 pub(crate) use home::{STDIN, names_file};
 pub use key::Key;
 pub use parse::parse_text;
-pub use resolve::{ByName, Layers, Origin, Resolved, Value};
+pub use precedence::Layers;
+pub use resolve::{ByName, Origin, Resolved, Value};
 pub use row::{AppliesTo, CommandLine, OnResume, Row, Use, Written};
 pub(crate) use rows::core_row;
 pub use rows::{core_rows, rows_for, rows_of};

@@ -1,5 +1,4 @@
-//! Resolves layers into values: applies precedence and rules, reports all problems at once, and keeps secrets
-//! separate.
+//! Holds the values of all settings with their origins; secrets are separate.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::OnceLock};
 
@@ -7,21 +6,9 @@ use build_image_plugin_api::{Secret, Settings};
 use serde_json::Value as Json;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    advice::{advice, lower_case},
-    builder::Builder,
-    env::Environment,
-    file::FileLayer,
-    groups::CoreSettings,
-    home::Roots,
-    key::Key,
-    parse::{parse_at, parse_value},
-    row::Row,
-    schema::keys,
-    targets::ChosenTarget,
-};
+use super::{builder::Builder, groups::CoreSettings, home::Roots, key::Key, row::Row};
 use crate::{
-    error::{Error, Problem, Result, Stage},
+    error::{Error, Result, Stage},
     source::redacted,
 };
 
@@ -66,34 +53,6 @@ impl Value {
     }
 }
 
-/// The texts of settings before they are parsed.
-#[derive(Clone, Default)]
-pub struct Layers {
-    /// Texts from the command line, by key.
-    pub command_line: BTreeMap<String, String>,
-    /// The configuration file.
-    pub file: Option<FileLayer>,
-    /// The environment.
-    pub environment: Environment,
-    /// Base of relative paths: the working directory of the command that started the run. `None` = that of this
-    /// process.
-    pub base: Option<PathBuf>,
-    /// The target that was chosen from several, or from the list of the configuration file.
-    pub target: Option<ChosenTarget>,
-}
-
-/// Names only: values may be secrets.
-impl fmt::Debug for Layers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let typed: Vec<&String> = self.command_line.keys().collect();
-        f.debug_struct("Layers")
-            .field("command_line", &typed)
-            .field("file", &self.file)
-            .field("environment", &self.environment)
-            .finish()
-    }
-}
-
 /// All values that are set.
 #[derive(Clone, Debug, Default)]
 pub struct Resolved {
@@ -104,149 +63,23 @@ pub struct Resolved {
     target: Option<String>,
     secrets: BTreeMap<String, Secret>,
     /// Environment variables that have no effect, and why.
-    ignored: Vec<String>,
+    pub(super) ignored: Vec<String>,
     /// The core's own, read when they are first needed.
     core: OnceLock<CoreSettings>,
 }
 
-impl Layers {
-    /// Parses every row; finds every problem.
-    ///
-    /// # Errors
-    /// All values that do not fit their rows, at once.
-    pub fn resolve(&self, rows: &[Row]) -> Result<Resolved> {
-        let home = self.home().map(str::to_owned);
-        let builder = Builder::of(&self.environment);
-        let base = self.base.clone();
-        let target = self.target.as_ref().map(|target| target.name.clone());
-        let mut resolved = Resolved { home, base, builder, target, ..Resolved::default() };
-        let mut problems = Vec::new();
-        for row in rows {
-            match self.value(row) {
-                Ok(value) => {
-                    resolved.ignored.extend(self.ignored(row, value.as_ref()));
-                    if let Some(value) = value {
-                        resolved.insert(row, value);
-                    }
-                }
-                Err(problem) => problems.push(problem),
-            }
-        }
-        match problems.len() {
-            0 => Ok(resolved),
-            1 => {
-                let only = problems.remove(0);
-                let error = Error::new(Stage::Settings, only.message);
-                Err(match only.hint {
-                    Some(hint) => error.hint(hint),
-                    None => error,
-                })
-            }
-            count => Err(Error::several(
-                Stage::Settings,
-                format!("{count} settings are not acceptable"),
-                problems,
-            )),
-        }
-    }
-
-    fn home(&self) -> Option<&str> {
-        self.environment.get("HOME")
-    }
-
-    fn roots(&self) -> Roots<'_> {
-        Roots { home: self.home(), base: self.base.as_deref() }
-    }
-
-    /// Returns the value of one row, from the first layer in which it is set.
-    fn value(&self, row: &Row) -> Result<Option<Value>, Problem> {
-        let key = row.key();
-        let explicit = self.explicit(row)?;
-        if let (Some(why), Some(value)) = (row.unsupported, &explicit) {
-            if value.json == Json::Bool(false) {
-                return Ok(None);
-            }
-            return Err(Problem::new(format!("{key} ({}): {why}", value.origin))
-                .hint(format!("leave {key} out")));
-        }
-        if explicit.is_some() {
-            return Ok(explicit);
-        }
-        let Some(default) = &row.setting.default else { return Ok(None) };
-        with_origin(row, default, parse_at(&row.setting, default, self.roots()), Origin::Default)
-    }
-
-    fn explicit(&self, row: &Row) -> Result<Option<Value>, Problem> {
-        let (key, roots) = (row.key(), self.roots());
-        if let Some(target) = self.target.as_ref().filter(|_| keys::PLATFORM == *row) {
-            let json = Json::String(target.provider.clone());
-            return Ok(Some(Value { json, origin: target.origin.clone() }));
-        }
-        if let Some(text) = self.command_line.get(key) {
-            let value =
-                with_origin(row, text, parse_at(&row.setting, text, roots), Origin::CommandLine)?;
-            if value.is_some() {
-                return Ok(value);
-            }
-        }
-        if let Some(file) = &self.file
-            && let Some(entry) = file.get(key)
-        {
-            let origin = Origin::File(file.path.clone(), entry.line);
-            let parsed = parse_value(&row.setting, &entry.value, roots);
-            let value = with_origin(row, entry.value.as_str().unwrap_or_default(), parsed, origin)?;
-            if value.is_some() {
-                return Ok(value);
-            }
-        }
-        let Some((name, text)) = self.environment.setting(row) else { return Ok(None) };
-        let is_generic = name == key;
-        match with_origin(row, text, self.of_environment(row, text), Origin::Environment(name)) {
-            // Another program may mean something else by a name without the prefix.
-            Err(_) if is_generic => Ok(None),
-            value => value,
-        }
-    }
-
-    /// Parses a text of the environment, which belongs to this process, and so do its relative paths.
-    fn of_environment(&self, row: &Row, text: &str) -> Result<Option<Json>, String> {
-        parse_at(&row.setting, text, Roots { base: None, ..self.roots() })
-    }
-
-    /// Returns why the variable of a row has no effect, although the user may expect one: the configuration file takes
-    /// precedence with another value, or a value that is not acceptable has a name without the prefix.
-    fn ignored(&self, row: &Row, value: Option<&Value>) -> Option<String> {
-        let (name, text) = self.environment.setting(row)?;
-        let origin = value.map_or(&Origin::Default, |value| &value.origin);
-        let parsed = self.of_environment(row, text);
-        match (origin, parsed) {
-            (Origin::File(..), Ok(Some(other))) if value.is_some_and(|set| set.json != other) => {
-                Some(format!("{name} in the environment is ignored: {origin} sets {}", row.key()))
-            }
-            (Origin::Default, Err(why)) => {
-                Some(format!("{name} in the environment is ignored: {why}"))
-            }
-            _ => None,
-        }
-    }
-}
-
-fn with_origin(
-    row: &Row,
-    text: &str,
-    parsed: Result<Option<Json>, String>,
-    origin: Origin,
-) -> Result<Option<Value>, Problem> {
-    match parsed {
-        Ok(Some(json)) => Ok(Some(Value { json, origin })),
-        Ok(None) => Ok(None),
-        Err(what) => Err(Problem::new(format!("{} ({origin}): {what}", row.key()))
-            .hint(lower_case(row, text).unwrap_or_else(|| advice(row, &origin)))),
-    }
-}
-
 impl Resolved {
-    fn insert(&mut self, row: &Row, mut value: Value) {
+    /// Creates values of which none is set.
+    pub(super) fn empty(
+        home: Option<String>,
+        base: Option<PathBuf>,
+        builder: Builder,
+        target: Option<String>,
+    ) -> Self {
+        Self { home, base, builder, target, ..Self::default() }
+    }
+
+    pub(super) fn insert(&mut self, row: &Row, mut value: Value) {
         if row.setting.secret {
             let text = match std::mem::take(&mut value.json) {
                 Json::String(text) => text,
@@ -405,6 +238,72 @@ mod tests {
     use build_image_plugin_api::{Setting, SettingKind};
 
     use super::*;
+    use crate::settings::{Environment, FileLayer, Layers, core_rows};
+
+    #[test]
+    fn variables_without_effect_are_named() {
+        let file = FileLayer::parse(Path::new("c.yml"), "LOG_LEVEL: debug\nPIN: hunter2").unwrap();
+        let secret =
+            Row::new(Setting::new("PIN", SettingKind::Text, "x").pattern("[a-z0-9]+").secret());
+        let rows = [core_rows(), vec![secret]].concat();
+        let level = "LOG_LEVEL in the environment is ignored";
+        for (variables, file, typed, expected) in [
+            (
+                [("LOG_LEVEL", "info"), ("X", "1")],
+                Some(&file),
+                None,
+                vec![format!("{level}: c.yml, line 1 sets LOG_LEVEL")],
+            ),
+            (
+                [("F5_LOG_LEVEL", "info"), ("X", "1")],
+                Some(&file),
+                None,
+                vec![format!("F5_{level}: c.yml, line 1 sets LOG_LEVEL")],
+            ),
+            (
+                [("PIN", "hunter3"), ("X", "1")],
+                Some(&file),
+                None,
+                vec!["PIN in the environment is ignored: c.yml, line 2 sets PIN".to_owned()],
+            ),
+            // The same value, and a flag, are not surprising.
+            ([("LOG_LEVEL", "debug"), ("X", "1")], Some(&file), None, vec![]),
+            ([("LOG_LEVEL", "verbose"), ("X", "1")], None, Some("info"), vec![]),
+        ] {
+            let layers = Layers {
+                command_line: typed
+                    .map(|text: &str| ("LOG_LEVEL".to_owned(), text.to_owned()))
+                    .into_iter()
+                    .collect(),
+                file: file.cloned(),
+                environment: Environment::of(variables),
+                ..Layers::default()
+            };
+            let found = layers.resolve(&rows).unwrap();
+            assert_eq!(found.ignored_variables(), expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn only_generic_names_may_mean_something_else() {
+        let own = Row::new(Setting::new("ACME_MODE", SettingKind::Text, "x").choices(&["a", "b"]));
+        let rows = [core_rows(), vec![own]].concat();
+        let resolve = |name, text| {
+            let environment = Environment::of([(name, text)]);
+            Layers { environment, ..Layers::default() }.resolve(&rows)
+        };
+        let found = resolve("LOG_LEVEL", "verbose").unwrap();
+        let level = found.shown().find(|(key, ..)| *key == "LOG_LEVEL");
+        assert!(level.is_none_or(|(.., origin)| *origin == Origin::Default));
+        let [ignored] = found.ignored_variables() else { panic!("{found:?}") };
+        assert!(
+            ignored.starts_with("LOG_LEVEL in the environment is ignored: `verbose` is none of")
+        );
+        for (name, text) in [("F5_LOG_LEVEL", "verbose"), ("ACME_MODE", "c")] {
+            let error = resolve(name, text).unwrap_err();
+            assert!(error.message.contains(&format!("environment variable {name}")), "{error}");
+        }
+    }
 
     fn rows() -> Vec<Row> {
         vec![

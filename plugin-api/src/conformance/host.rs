@@ -371,7 +371,7 @@ impl Host for ProbeHost {
     }
 
     fn disk_read_at(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let missing = || Error::new(ErrorKind::NotFound, format!("there is no disk {disk}"));
+        let missing = || Error::new(ErrorKind::NotFound, format!("disk {disk} does not exist"));
         if self.lock().trigger == Trigger::Unreadable {
             return Err(Error::new(
                 ErrorKind::Local,

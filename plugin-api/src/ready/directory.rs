@@ -108,7 +108,7 @@ pub fn remove(context: &Context, request: &DiscardRequest) -> Result<Discarded> 
 /// When the build has no image directory.
 pub fn path(build: &Build) -> Result<PathBuf> {
     let folder = build.image_dir.as_ref().ok_or_else(|| {
-        Error::config("there is no folder to publish the image in")
+        Error::config("no directory to publish the image in")
             .with_hint("set IMAGE_DIR in the configuration file")
     })?;
     Ok(PathBuf::from(folder))

@@ -219,7 +219,7 @@ impl Host for MockHost {
     }
 
     fn disk_read_at(&self, disk: u64, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let missing = || Error::new(ErrorKind::NotFound, format!("there is no disk {disk}"));
+        let missing = || Error::new(ErrorKind::NotFound, format!("disk {disk} does not exist"));
         let mut state = self.lock();
         state.reads += 1;
         let limit = self.cancel_after_reads.load(Ordering::Relaxed);
@@ -240,7 +240,7 @@ impl Host for MockHost {
         if !self.writes_disks {
             return Err(no_disk_write());
         }
-        let missing = || Error::new(ErrorKind::NotFound, format!("there is no disk {disk}"));
+        let missing = || Error::new(ErrorKind::NotFound, format!("disk {disk} does not exist"));
         let position = usize::try_from(disk).map_err(|_| missing())?;
         let content = self.lock().disks.get(position).cloned().ok_or_else(missing)?;
         let write_error = |error| Error::io(format!("cannot write `{}`", path.display()), &error);

@@ -103,7 +103,7 @@ fn may_run(
         Answer::Yes => Ok(true),
         Answer::No => Ok(false),
         Answer::NoTerminal => {
-            let text = "nothing was installed: there is no terminal to ask at";
+            let text = "nothing was installed: standard input is not a terminal";
             Err(Error::new(Stage::Disk, text).hint(format!("add --yes, or run: {command}")))
         }
     }

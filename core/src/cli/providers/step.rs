@@ -200,10 +200,17 @@ impl<'a> Bench<'a> {
             let text = format!("the answer of `{}` is not JSON", step.name());
             Error::new(Stage::Plugin, text).caused_by(&error)
         })?;
-        let done = Entry::StepDone { step: step.name().to_owned(), facts: answer.clone() };
-        self.host.record(done)?;
+        let redactor = self.host.redactor();
+        if redactor.finds(&answer) {
+            let text =
+                format!("the answer of `{}` holds the value of a secret setting", step.name());
+            return Err(Error::new(Stage::Plugin, text)
+                .hint("answer with what was derived from the secret, or leave it out"));
+        }
+        self.host
+            .record(Entry::StepDone { step: step.name().to_owned(), facts: answer.clone() })?;
         self.interrupt.check()?;
-        Ok(self.host.redactor().value(answer))
+        Ok(answer)
     }
 
     /// Returns the request that a build would send, as far as it follows from the state.
@@ -232,7 +239,7 @@ impl<'a> Bench<'a> {
             }
             Step::Register if members.contains_key("uploaded") => json!({"build": build}),
             Step::Register => {
-                let uploaded = self.host.step_done(Step::Upload.name()).ok_or_else(|| {
+                let uploaded = self.uploaded().ok_or_else(|| {
                     Error::usage("step register needs what upload has returned")
                         .hint("run the step upload with the same --state first, or give `uploaded` with --request")
                 })?;
@@ -249,6 +256,17 @@ impl<'a> Bench<'a> {
             Value::Object(members) => Ok(members),
             _ => Ok(Map::new()),
         }
+    }
+
+    /// Returns what the last upload has returned, unless it was discarded.
+    fn uploaded(&self) -> Option<Value> {
+        let entries = self.host.entries();
+        let last = entries.iter().rev().find_map(|entry| match entry {
+            Entry::StepDone { step, facts } if *step == Step::Upload.name() => Some(Some(facts)),
+            Entry::StepDone { step, .. } if *step == Step::Discard.name() => Some(None),
+            _ => None,
+        });
+        last.flatten().cloned()
     }
 
     /// Makes the image that the description asks for.

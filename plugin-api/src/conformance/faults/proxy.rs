@@ -115,7 +115,7 @@ fn exchange(mut client: TcpStream, server: Option<&str>, script: &Script) -> io:
     client.set_read_timeout(Some(SILENCE))?;
     client.set_nodelay(true)?;
     let mut reader = BufReader::new(client.try_clone()?);
-    // A client that tries TLS first waits for an answer to what is no text.
+    // A client that tries TLS first waits for an answer to what is not text.
     if reader.fill_buf()?.first().is_some_and(|byte| !byte.is_ascii_alphabetic()) {
         return answer(&mut client, "400 Bad Request", None, "this proxy speaks plain HTTP\n");
     }
