@@ -143,7 +143,17 @@ fn an_inventory_shows_what_undo_leaves_and_takes_in_a_cloud() {
         let args = [hostile().to_str().unwrap(), "--config", config.to_str().unwrap()];
         let (_, blind) = report(&sandbox, &args, &[("HOSTILE", deed)]);
         assert_eq!(with_verdict(&blind, "fail"), [""; 0], "{deed}: {blind:#}");
-        assert_eq!(with_verdict(&blind, "skip"), ["stub", "taken", "unrecorded"], "{deed}");
+        let unseen = ["stub", "taken", "unrecorded", "cancel-clean"];
+        assert_eq!(with_verdict(&blind, "skip"), unseen, "{deed}");
+        // A command that lists nothing shows as little as none; one that fails is a mistake.
+        for (command, verdict, rows) in
+            [("true", "skip", &unseen[..]), ("false", "fail", &["build"])]
+        {
+            empty();
+            let args = [&args[..], &["--inventory", command]].concat();
+            let (_, report) = report(&sandbox, &args, &[("HOSTILE", deed)]);
+            assert_eq!(with_verdict(&report, verdict), rows, "{deed} {command}: {report:#}");
+        }
         empty();
         let listing = format!("ls '{display}'");
         let args = [&args[..], &["--inventory", &listing]].concat();

@@ -30,6 +30,7 @@ pub(crate) fn account() -> &'static Path {
 fn checked(fault: &str, args: &[&str]) -> Value {
     let sandbox = Sandbox::new();
     let directory = sandbox.path().join("account");
+    fs::create_dir(&directory).unwrap();
     let config = format!("ACCOUNT_DIR: {}\nACCOUNT_FAULT: {fault:?}\n", directory.display());
     let config = sandbox.write("c.yml", &config);
     let listing = format!("find '{}' -type f", directory.display());

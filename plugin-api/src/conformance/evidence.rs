@@ -135,6 +135,8 @@ pub(super) struct Built {
     pub(super) images: usize,
     /// What existed after the registration and not before the build.
     pub(super) listed: Vec<String>,
+    /// Why the inventory command could not list it.
+    pub(super) unlisted: Option<String>,
     /// Two removals of everything.
     pub(super) discards: Vec<Call>,
     /// Files in the image directory afterwards.

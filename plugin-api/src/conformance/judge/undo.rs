@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What is needed to observe a cloud.
-const BLIND: &str = "what it made cannot be seen from here: give a command that lists the test cloud (`--inventory`)";
+pub(super) const BLIND: &str = "what it made cannot be seen from here: give a command that lists the test cloud (`--inventory`)";
 
 pub(in crate::conformance) fn gone(evidence: &Evidence) -> Judgement {
     settle(|| {

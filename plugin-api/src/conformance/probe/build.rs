@@ -36,7 +36,9 @@ pub(super) fn probe(lab: &Lab<'_>) -> Built {
     build.image_name.clone_into(&mut built.image_name);
     let nothing = Sight::of(lab, NAME);
     walk(lab, &host, steps.as_ref(), &build, &mut built);
-    built.listed = Sight::of(lab, NAME).more_than(&nothing);
+    let sight = Sight::of(lab, NAME);
+    built.listed = sight.more_than(&nothing);
+    built.unlisted = nothing.failure.or(sight.failure);
     let resources = resources(&host);
     if !resources.is_empty() {
         for _ in 0..2 {

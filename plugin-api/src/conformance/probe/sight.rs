@@ -11,6 +11,8 @@ use crate::document::Severity;
 pub(in crate::conformance) struct Sight {
     /// Objects by description, each with its content if it has any.
     things: BTreeMap<String, Vec<u8>>,
+    /// Why the inventory command could not list them.
+    pub(super) failure: Option<String>,
 }
 
 impl Sight {
@@ -22,8 +24,12 @@ impl Sight {
             let file = entry.file_name().to_string_lossy().into_owned();
             things.insert(format!("file `{file}`"), fs::read(entry.path()).unwrap_or_default());
         }
-        things.extend(inventory(lab).into_iter().map(|line| (line, Vec::new())));
-        Self { things }
+        let (lines, failure) = match inventory(lab) {
+            Ok(lines) => (lines, None),
+            Err(failure) => (Vec::new(), Some(failure)),
+        };
+        things.extend(lines.into_iter().map(|line| (line, Vec::new())));
+        Self { things, failure }
     }
 
     /// Adds the problems that `check` of a run that has created nothing finds with this name: an image of the same
@@ -62,18 +68,18 @@ impl Sight {
     }
 }
 
-/// Returns the lines of the inventory command; a failure becomes a line as well.
+/// Returns the lines of the inventory command.
 #[expect(clippy::disallowed_methods, reason = "the author's command, once per observation")]
-fn inventory(lab: &Lab<'_>) -> Vec<String> {
-    let Some(command) = &lab.job.inventory else { return Vec::new() };
+fn inventory(lab: &Lab<'_>) -> Result<Vec<String>, String> {
+    let Some(command) = &lab.job.inventory else { return Ok(Vec::new()) };
     lab.begin("the inventory command");
     match Command::new("sh").args(["-c", command]).output() {
         Ok(output) if output.status.success() => {
             let text = String::from_utf8_lossy(&output.stdout);
-            numbered(text.lines().map(str::trim).filter(|line| !line.is_empty()))
+            Ok(numbered(text.lines().map(str::trim).filter(|line| !line.is_empty())))
         }
-        Ok(output) => vec![format!("the inventory command failed: {}", output.status)],
-        Err(error) => vec![format!("the inventory command cannot be started: {error}")],
+        Ok(output) => Err(format!("the inventory command failed: {}", output.status)),
+        Err(error) => Err(format!("the inventory command cannot be started: {error}")),
     }
 }
 
@@ -97,6 +103,7 @@ mod tests {
     fn differences_are_named_in_both_directions() {
         let sight = |things: &[(&str, &str)]| Sight {
             things: things.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect(),
+            failure: None,
         };
         let before = sight(&[("a", "1"), ("b", "1"), ("c", "1")]);
         let after = sight(&[("a", "1"), ("b", "2"), ("d", "1")]);

@@ -158,8 +158,8 @@ fn unrecorded(lab: &Lab<'_>, number: usize) -> Option<Unrecorded> {
     let mut seen = Unrecorded::default();
     let open = build::resources(&run.host);
     seen.announced = open.iter().map(crate::Resource::label).collect();
-    let during = Sight::of(lab, &name).with_problems(lab, &name);
-    seen.visible = during.count() > before.count();
+    // A name that is taken shows the image only, and nothing that a build makes before it.
+    seen.visible = !Sight::of(lab, &name).more_than(&before).is_empty();
     seen.remaining = run.undo(lab);
     let after = Sight::of(lab, &name).with_problems(lab, &name);
     seen.left = after.more_than(&before);
