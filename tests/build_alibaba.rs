@@ -192,7 +192,7 @@ fn acceleration_that_is_not_enabled_is_found_before_the_upload() {
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("bucket `demo` may not be reached by transfer acceleration"), "{text}");
     assert!(text.contains("hint: enable transfer acceleration"), "{text}");
-    assert!(!text.contains("sending"), "{text}");
+    assert!(!text.contains("uploading"), "{text}");
     sandbox.cloud_has_only(0);
 }
 

@@ -63,7 +63,6 @@ fn what_is_wrong_has_a_remedy_and_the_exit_code_1() {
     );
     let found = checks(&run);
     for (subject, text) in [
-        ("qemu", "ISOs cannot be installed"),
         ("disk space", "IMAGE_DIR"),
         ("providers", "libbuild_image_provider_odd.so"),
         ("proxy", "takes no connection"),
@@ -71,6 +70,15 @@ fn what_is_wrong_has_a_remedy_and_the_exit_code_1() {
         let row = found.iter().find(|(name, _, message)| name == subject && message.contains(text));
         assert_eq!(row.unwrap_or_else(|| panic!("{subject}: {found:?}")).1, "fail");
     }
+    // Builds from disk images need no qemu, unless the user names one.
+    let verdict = |found: &[(String, String, String)]| {
+        let row = found.iter().find(|(name, ..)| name == "qemu").unwrap();
+        assert!(row.2.contains("installing ISOs and boot tests need it"), "{}", row.2);
+        row.1.clone()
+    };
+    assert_eq!(verdict(&found), "warn");
+    let named = doctor(&sandbox, &["--json", "--qemu", "missing"], &[]);
+    assert_eq!(verdict(&checks(&named)), "fail");
     assert!(!run.stdout.contains("hunter2"));
     doctor(&sandbox, &["--nonsense"], &[]).failed(2, &["--nonsense", "build-image doctor --help"]);
 }

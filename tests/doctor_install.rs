@@ -131,7 +131,7 @@ fn what_cannot_be_installed_is_reported() {
     for (os_release, tools, texts) in [
         ("ID=arch\nPRETTY_NAME='Arch Linux'\n", &[][..], ["packages of Arch Linux", "by hand"]),
         ("ID=rocky\nID_LIKE='rhel fedora'\n", &[("dnf", "")], ["packages of this", "by hand"]),
-        (debian, &[], ["no `apt-get` in any folder of PATH", "by hand"]),
+        (debian, &[], ["`apt-get` is not on PATH", "by hand"]),
         (debian, &[("apt-get", "exit 100")], ["apt-get update` failed: exit", "100"]),
     ] {
         let host = Host::new(os_release, tools);

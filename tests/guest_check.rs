@@ -122,8 +122,7 @@ fn an_inspection_that_is_killed_leaves_no_file_and_no_process() {
         } else {
             // The inspection is the first act of the check.
             let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-            let found =
-                lines.map_while(Result::ok).any(|line| line.contains("before the long part"));
+            let found = lines.map_while(Result::ok).any(|line| line.contains("preflight checks"));
             assert!(found);
         }
         let children = format!("{process}/task/{}/children", child.id());

@@ -287,7 +287,7 @@ fn too_little_space_is_reported_before_anything_is_done() {
     let run = sandbox.run(&[&["plan"], &args[..]].concat());
     run.succeeded();
     // Three small items and 2 GiB.
-    assert!(run.stdout.contains("\nspace         2.00 GiB in "), "{}", run.stdout);
+    assert!(run.stdout.contains("\nwrites    about 2.00 GiB in "), "{}", run.stdout);
     assert!(!sandbox.path().join("artifacts").exists());
 }
 

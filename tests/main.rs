@@ -53,6 +53,7 @@ mod doctor;
 mod doctor_install;
 mod download_trust;
 mod fault_proxy;
+mod found_config;
 mod full_disk;
 mod gc_cloud;
 mod gc_cloud_oci;

@@ -140,5 +140,5 @@ fn a_statement_that_could_not_be_written_is_found_before_the_long_part() {
     let args = ["--disk", "disk.raw", "-p", "qcow2", "--provenance-file", "/proc/none/x.json"];
     let run = sandbox.run(&args);
     run.failed(5, &["/proc/none", "hint: set PROVENANCE_FILE"]);
-    assert!(!run.stderr.contains("showing the disk"), "{}", run.stderr);
+    assert!(!run.stderr.contains("preparing the image"), "{}", run.stderr);
 }

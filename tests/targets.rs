@@ -446,11 +446,7 @@ fn a_plan_shows_every_target_and_leaves_nothing() {
     let output = sandbox.command(&args).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for part in [
-        "targets       alibaba, far",
-        "target        far",
-        "ALIBABA_BUCKET = far-away  (config.yml, line 12)",
-    ] {
+    for part in ["targets   alibaba, far", "target    far", "ALIBABA_BUCKET=far-away"] {
         assert!(text.contains(part), "`{part}` is missing in\n{text}");
     }
     let output = sandbox.command(&[&args[..], &["--json"]].concat()).output().unwrap();

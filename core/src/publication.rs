@@ -40,7 +40,7 @@ use crate::{
 /// Suffixes of the checksum files of an image.
 const DIGESTS: [&str; 2] = [".md5", ".sha256"];
 /// Suffix of the script that uploads an image.
-const SCRIPT: &str = ".upload.sh";
+pub(crate) const SCRIPT: &str = ".upload.sh";
 
 /// A run's staging directory in IMAGE_DIR, claimed by this process.
 #[derive(Debug)]

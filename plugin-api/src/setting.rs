@@ -65,6 +65,10 @@ pub struct Setting {
     pub hidden: bool,
     /// Heading under which help shows it; empty = the provider's name.
     pub group: String,
+    /// Refused in a configuration file that was found in the working directory and not named by the user: it decides
+    /// what runs, which keys count, or where data and credentials are sent. Since ABI 1.1.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub explicit_only: bool,
 }
 
 impl Setting {
@@ -92,6 +96,13 @@ impl Setting {
     #[must_use]
     pub fn hidden(mut self) -> Self {
         self.hidden = true;
+        self
+    }
+
+    /// Refuses the setting in a configuration file that the user did not name, for endpoints and the like.
+    #[must_use]
+    pub fn explicit_only(mut self) -> Self {
+        self.explicit_only = true;
         self
     }
 

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result, Stage},
     settings::{
         ChosenTarget, CommandLine, Environment, FileLayer, GROUP_OF_SOURCES, Layers, Origin, Row,
-        core_rows, keys, names_file, rows_of,
+        core_rows, find_file, keys, names_file, rows_of,
     },
     source::without_passwords,
 };
@@ -242,10 +242,11 @@ pub(super) fn core_layers(
     Ok(layers)
 }
 
-/// Returns the layers that are known before the targets are.
+/// Returns the layers that are known before the targets are. Without a named configuration file, that of the directory
+/// in which the build began is used, if there is one.
 ///
 /// # Errors
-/// When the configuration file cannot be read.
+/// When the configuration file cannot be read, or the one that was found is not safe.
 pub(super) fn with_file(
     args: &[String],
     environment: &Environment,
@@ -253,8 +254,10 @@ pub(super) fn with_file(
 ) -> Result<Layers> {
     let mut layers = without_file(args, environment, resumed);
     let settings = layers.resolve(&rows_of(&[keys::CONFIG_FILE]))?;
-    let named = settings.core().plugins.config_file.as_deref();
-    layers.file = named.map(FileLayer::read).transpose()?;
+    layers.file = match settings.core().plugins.config_file.as_deref() {
+        Some(named) => Some(FileLayer::read(named)?),
+        None => find_file(layers.base.as_deref())?,
+    };
     Ok(layers)
 }
 
@@ -263,7 +266,11 @@ pub(super) fn names_input(environment: &Environment) -> bool {
     let rows = core_rows().into_iter().filter(|row| row.setting.group == GROUP_OF_SOURCES);
     let rows: Vec<Row> = rows.collect();
     // What is not acceptable is reported by the build.
-    let set = with_file(&[], environment, None).and_then(|layers| layers.resolve(&rows));
+    let set = with_file(&[], environment, None).and_then(|layers| {
+        // A file that was found does not start a build by itself.
+        let file = layers.file.clone().filter(|file| !file.found);
+        Layers { file, ..layers }.resolve(&rows)
+    });
     set.map_or(true, |set| set.shown().any(|(_, _, origin)| *origin != Origin::Default))
 }
 

@@ -25,7 +25,7 @@ use crate::{
     journal::{Journal, Key, open_resources},
     once::Once,
     pipeline::{Member, Pipeline, PipelineParams},
-    plan::{Draws, Plan},
+    plan::{Draws, Plan, Suffixes},
     plugins::{Loader, Lock, Plugin, SearchPath, expect_end},
     random,
     report::{LOGS, LogFile, LogNames, Outcome, OutputMode, PluginEntry, Reporter, print_line},
@@ -160,7 +160,11 @@ impl Begun<'_> {
         let Begun { prepared, environment, resumed, words, once } = self;
         let draws = match resumed {
             Some(resumed) => Draws::of(&resumed.run)?,
-            None => Draws::new()?,
+            None => {
+                let target = prepared.settings.target().unwrap_or(&prepared.plugin.name);
+                let suffixes = Suffixes::of_this(&prepared.settings, environment)?;
+                Draws::new(suffixes.of_target(target)?)?
+            }
         };
         outcome.run_id.clone_from(&draws.run_id);
         let log = log_file(&prepared.plugin, &prepared.settings, &draws.run_id, resumed)?;
@@ -298,6 +302,10 @@ pub(super) fn prepare(
     settings.ignored_variables().iter().for_each(|text| reporter.warning(text, None));
     unknown::variables(&layers.environment, &rows, &plugin.name, &reporter);
     if let Some(file) = &layers.file {
+        if file.found {
+            let path = file.path.display();
+            reporter.note(&format!("   config  {path}, found here (-c names another one)"));
+        }
         unknown::keys(file, &rows, &plugin.name, &loader, &reporter)?;
         exposed::warn(file, &rows, &reporter);
     }

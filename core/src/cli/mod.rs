@@ -8,7 +8,6 @@ mod check;
 mod command;
 mod consent;
 mod doctor;
-mod estimate;
 mod example;
 mod exposed;
 mod group;

@@ -76,6 +76,8 @@ fn row(setting: Setting, attributes: Attributes) -> Row {
         .on_resume(on_resume)
         // An early error must not replace a file that the build reads.
         .used_by(if names_files { &[Use::Report] } else { &[] });
+    // Files of this host go into the image.
+    row.setting.explicit_only = names_files;
     row.after = Some(after).filter(|after| !after.is_empty());
     row.flag = flag;
     row.prefixed_only = prefixed_only;

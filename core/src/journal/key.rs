@@ -184,11 +184,14 @@ fn place(settings: &Resolved, environment: &Environment) -> Option<Place> {
     if let Some(path) = settings.core().run.journal_key.clone() {
         return Some(Place { path, named: true });
     }
+    Some(Place { path: state_directory(environment)?.join(FILE), named: false })
+}
+
+/// Returns the directory of this user's state: `$XDG_STATE_HOME`, else `~/.local/state`.
+pub(crate) fn state_directory(environment: &Environment) -> Option<PathBuf> {
     let absolute =
         |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME");
-    let state = state.or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
-    Some(Place { path: state.join(FILE), named: false })
+    absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))
 }
 
 enum Opened {

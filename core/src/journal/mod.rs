@@ -38,6 +38,7 @@ use crate::{
     settings::keys::ARTIFACTS_DIR,
     trust::open_regular,
 };
+pub(crate) use key::state_directory;
 use line::{Line, Seal};
 pub(crate) use standing::untrusted_error;
 pub use {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use build_image_plugin_api::ready::scripted::shell_quote;
 use serde_json::{Map, Value, json};
 
 use super::{Matrix, MatrixBuild};
@@ -36,16 +37,7 @@ impl MatrixBuild {
 pub fn command(matrix: &Matrix, build: &MatrixBuild) -> String {
     let args = build.args(matrix);
     let words = std::iter::once("build-image").chain(args.iter().map(String::as_str));
-    words.map(quoted).collect::<Vec<String>>().join(" ")
-}
-
-/// Quotes a word for a POSIX shell.
-fn quoted(word: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=,@%+".contains(letter);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    words.map(shell_quote).collect::<Vec<String>>().join(" ")
 }
 
 /// Returns the value of `strategy.matrix` of GitHub Actions, on one line: each job has `id`, `command`, and the axes.
@@ -97,7 +89,7 @@ pub fn slurm(matrix: &Matrix, builds: &[MatrixBuild], jobs: Option<usize>) -> St
          cd {} || exit\ncase $SLURM_ARRAY_TASK_ID in\n",
         matrix.name,
         matrix.name,
-        quoted(&directory)
+        shell_quote(&directory)
     );
     for (at, build) in builds.iter().enumerate() {
         let _ = writeln!(text, "{at}) {} ;;", command(matrix, build));

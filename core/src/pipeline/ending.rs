@@ -1,12 +1,18 @@
 //! Ends a build: undoes or keeps a failed one, finishes a released one, and removes files that are not needed any more.
 
-use std::sync::PoisonError;
+use std::{path::Path, sync::PoisonError};
 
-use super::{Pipeline, state::State};
+use build_image_plugin_api::ready::scripted::shell_quote;
+
+use super::{
+    Pipeline,
+    state::{Flow, State},
+};
 use crate::{
     artifacts::{self, Claim},
     error::{Error, Result, Stage},
     journal::Entry,
+    publication::SCRIPT,
     report::Outcome,
 };
 
@@ -19,8 +25,12 @@ impl Pipeline<'_> {
         let untouched = !self.earlier.is_empty() && !self.acted;
         let kept = self.plan.keep_on_failure || untouched || !self.begins_undo(outcome);
         if !kept {
+            let is_undone = !self.host.resources().is_empty();
             self.discard(false, outcome);
             self.drop_publication(outcome);
+            if is_undone && outcome.leftovers.is_empty() {
+                self.reporter.note("  removed  everything that this build created");
+            }
         }
         self.write_down(|records| records.ended(outcome, false));
         self.end_journal(error.kind());
@@ -35,6 +45,9 @@ impl Pipeline<'_> {
     pub(super) fn follow(&mut self, outcome: &mut Outcome) -> Result<()> {
         let mut late = std::mem::take(&mut self.late);
         late.extend(self.finish(outcome).err());
+        if late.is_empty() && self.plan.flow() == Flow::Package {
+            outcome.next = self.next_command(outcome);
+        }
         late.extend(not_removed_error(outcome));
         self.interrupt.release();
         late.extend(self.follow_deprecation(!late.is_empty(), outcome).err());
@@ -59,6 +72,24 @@ impl Pipeline<'_> {
         };
         self.note_kept();
         Err(error)
+    }
+
+    /// Returns the command that continues from files that a build made for a cloud.
+    fn next_command(&self, outcome: &Outcome) -> Option<String> {
+        let platform = &self.plan.platform;
+        if let Some(bundle) = &self.plan.bundle {
+            let bundle = shell_quote(&bundle.display().to_string());
+            return Some(format!("build-image publish {bundle} -p {platform}"));
+        }
+        let directory = Path::new(self.plan.build.image_dir.as_deref()?);
+        let files = self.host.released_files();
+        let script = files.iter().find(|file| file.name.ends_with(SCRIPT));
+        let script = script.map(|script| directory.join(&script.name).display().to_string());
+        let command = script.map(|script| shell_quote(&script)).or_else(|| {
+            let file = shell_quote(outcome.file.as_ref()?);
+            Some(format!("build-image --disk {file} -p {platform}"))
+        });
+        command.map(|command| self.host.shown(&command))
     }
 
     fn end_journal(&self, result: &str) {

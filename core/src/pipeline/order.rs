@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::{
     changed::Earlier,
     shared::Member,
-    state::{Entrance, PUBLISH, Row, State, TABLE},
+    state::{Entrance, PUBLISH, Row, State, TABLE, label},
 };
 use crate::{
     artifacts::{self, Claim},
@@ -207,7 +207,11 @@ impl<'a> Pipeline<'a> {
         self.interrupt.hold();
         let ended = match built.and_then(|()| self.release()) {
             Ok(()) => guarded(|| self.follow(outcome)),
-            Err(error) => {
+            Err(mut error) => {
+                if error.stage == Stage::Interrupted && self.interrupt.has_signal() {
+                    // Whatever was at work names its part only.
+                    "interrupted".clone_into(&mut error.message);
+                }
                 self.abandon(&error, outcome);
                 Err(error)
             }
@@ -341,7 +345,7 @@ impl<'a> Pipeline<'a> {
     }
 
     pub(super) fn begin(&self, step: &str, text: &str) -> Result<()> {
-        self.reporter.begin(step, text);
+        self.reporter.begin_as(step, label(step, self.plan.flow()), text);
         self.begin_silently(step)
     }
 

@@ -114,7 +114,7 @@ impl<'a> Pipeline<'a> {
             }
             facts[STATEMENT] = json!(self.settings.absolute(path)?);
         }
-        let text = if is_local { "checksums written" } else { "statement written" };
+        let text = if is_local { "wrote checksums" } else { "wrote the provenance statement" };
         self.end(step, text, facts, outcome)
     }
 

@@ -155,7 +155,7 @@ impl Pipeline<'_> {
             Error::new(Stage::Bug, "an image is published without a staging directory")
         })?;
         let image_dir = self.plan.build.image_dir.clone().unwrap_or_default();
-        self.begin(PUBLISH, &format!("writing {} into {image_dir}", disk.file_name))?;
+        self.begin(PUBLISH, &format!("writing {} to {image_dir}", disk.file_name))?;
         let total = disk.length.unwrap_or(disk.length_limit);
         let mut progress = |done| {
             self.reporter.progress(Progress::new(done, total));
@@ -169,7 +169,7 @@ impl Pipeline<'_> {
         let path = publication.final_path(&published.path);
         outcome.file = Some(path.display().to_string());
         self.write_checksums(&published.path, &checksums)?;
-        let text = format!("{} written", published.path.display());
+        let text = format!("wrote {}", publication.final_path(&published.path).display());
         self.end(PUBLISH, &text, json!({"file": published.path}), outcome)?;
         Ok((published.path, checksums))
     }

@@ -172,6 +172,18 @@ const fn row(
 /// line for it, with the file.
 pub const PUBLISH: &str = "publish";
 
+/// Returns the name of a step for people: files of this machine are not uploaded, and are published when everything
+/// is done.
+pub(super) fn label(step: &str, flow: Flow) -> Option<&str> {
+    Some(match (step, flow) {
+        ("disk", _) => "prepare",
+        ("upload", Flow::Local) => "write",
+        ("register", Flow::Local) => return None,
+        ("attest", Flow::Local) => "checksums",
+        _ => step,
+    })
+}
+
 impl State {
     /// Returns its row.
     #[must_use]

@@ -69,7 +69,7 @@ impl Pipeline<'_> {
 
     /// Runs the provider's preflight checks; without an upload only those that need no network.
     pub(super) fn check(&mut self, outcome: &mut Outcome) -> Result<()> {
-        let text = format!("asking provider {} before the long part", self.plan.platform);
+        let text = format!("running preflight checks ({})", self.plan.platform);
         self.begin(State::Checked.step(), &text)?;
         let found = self.examine(None)?;
         let mut report = self.ask(self.plan.upload, false)?;
@@ -84,6 +84,8 @@ impl Pipeline<'_> {
             let text = format!("{}: {}", finding.subject, finding.message);
             if finding.severity == Severity::Warning {
                 self.reporter.warning(&text, finding.hint.as_deref());
+            } else if self.settings.core().output.verbose {
+                self.reporter.milestone(&text);
             } else {
                 tracing::info!("{text}");
             }
@@ -241,8 +243,8 @@ impl Pipeline<'_> {
 
     /// Lets the provider request its disk, for IMAGE_DIR or for the upload.
     pub(super) fn create_disk(&self, published: bool, outcome: &mut Outcome) -> Result<Disk> {
-        self.begin(State::Converted.step(), "showing the disk as an image")?;
         let spec = if published { &self.plan.package } else { &self.plan.spec };
+        self.begin(State::Converted.step(), &format!("preparing the image ({spec})"))?;
         let used = self.disk_inputs();
         match (&self.publication, published && self.plan.publish.is_some()) {
             (Some(publication), true) => {
@@ -259,7 +261,7 @@ impl Pipeline<'_> {
         let disk = made.map_err(|error| self.step_error("create_disk", error))?;
         outcome.virtual_size = disk.virtual_size;
         outcome.image_length = disk.length.unwrap_or(disk.length_limit);
-        let text = format!("{} image of {}", disk.spec, bytes(outcome.image_length));
+        let text = format!("prepared {} ({})", bytes(outcome.image_length), disk.spec);
         let mut facts = json!(disk);
         if self.plan.disk.is_some() {
             facts[INPUTS] = used;
@@ -273,7 +275,7 @@ impl Pipeline<'_> {
     pub(super) fn upload(&self, work: &mut Work, outcome: &mut Outcome) -> Result<()> {
         let disk = work.disk.clone().ok_or_else(|| missing("a disk", "upload"))?;
         let (step, verb) =
-            (State::Uploaded.step(), if self.plan.upload { "sending" } else { "writing" });
+            (State::Uploaded.step(), if self.plan.upload { "uploading" } else { "writing" });
         self.begin(step, &format!("{verb} {}", bytes(outcome.image_length)))?;
         let over = AtomicBool::new(false);
         let wants = self.plan.upload && (self.wants_statement() || self.marks_disk());
@@ -316,10 +318,14 @@ impl Pipeline<'_> {
         let length = uploaded.facts.get("size").and_then(Value::as_u64);
         let length = bytes(length.unwrap_or(outcome.image_length));
         let sent = bytes(uploaded.bytes_sent);
-        if !self.plan.upload || sent == length {
-            return format!("{length} now at {}", uploaded.location);
+        let location = &uploaded.location;
+        if !self.plan.upload {
+            return format!("wrote {length} to {location}");
         }
-        format!("{length} now at {}, {sent} of it sent now", uploaded.location)
+        if sent == length {
+            return format!("uploaded {length} to {location}");
+        }
+        format!("uploaded {length} to {location}, of which {sent} by this process")
     }
 
     /// Returns the SHA-256 of the image that an earlier process of the run sent, if it was computed.
@@ -355,7 +361,7 @@ impl Pipeline<'_> {
             );
             return Err(Error::new(Stage::Provider(ErrorKind::Internal), text));
         };
-        let text = format!("image {} registered", first.id);
+        let text = format!("registered image {}", first.id);
         self.end(step, &text, json!(registered), outcome)?;
         self.show_registered(registered, outcome);
         Ok(())
@@ -393,7 +399,7 @@ fn passed(findings: &[Finding]) -> String {
     let counted =
         |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     match (passed, warnings) {
-        (0, 0) => "nothing to object to".to_owned(),
+        (0, 0) => "no checks needed".to_owned(),
         (_, 0) => format!("{} passed", counted(passed, "check")),
         (0, _) => counted(warnings, "warning"),
         _ => format!("{} passed, {}", counted(passed, "check"), counted(warnings, "warning")),
@@ -412,7 +418,7 @@ mod tests {
     fn checks_are_counted_by_result() {
         let (ok, odd) = (Finding::ok("a", "b"), Finding::warning("a", "b", "c"));
         for (findings, text) in [
-            (vec![], "nothing to object to"),
+            (vec![], "no checks needed"),
             (vec![ok.clone()], "1 check passed"),
             (vec![ok.clone(), ok.clone()], "2 checks passed"),
             (vec![odd.clone()], "1 warning"),

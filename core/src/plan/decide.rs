@@ -17,7 +17,7 @@ use build_image_plugin_api::{
 };
 
 use super::{
-    Medium, RemoteObject, Source, Unread,
+    Draws, Medium, RemoteObject, Source, Unread,
     disk_size::{self, GIB, RequestedSize},
     guest_facts,
     names::{artifacts_name, bundle, file_stem, image_name, images, of_source, package},
@@ -29,8 +29,6 @@ use crate::{
     error::{Error, Result, Stage},
     installers::{self, Paths},
     pipeline::Flow,
-    random,
-    runs::Run,
     settings::{Machine, OnFailure, Resolved},
     signature::FileDigest,
     source::{DownloadOptions, GivenDisk},
@@ -141,36 +139,6 @@ pub struct Plan {
     pub(super) draws: Draws,
     /// The parameters that the provider's steps received in an earlier process of the run.
     pub(super) earlier: Option<Box<Build>>,
-}
-
-/// Random values, drawn once for all plans of a build.
-#[derive(Clone, Debug, Default)]
-pub struct Draws {
-    /// Identifier of the run.
-    pub run_id: String,
-    /// Suffix of a generated image name.
-    name_suffix: String,
-}
-
-impl Draws {
-    /// Draws the values of a new run.
-    ///
-    /// # Errors
-    /// When the system provides no random numbers.
-    pub fn new() -> Result<Self> {
-        Ok(Self {
-            run_id: format!("{}-{}", crate::clock::stamp(), random::characters(random::LOWER, 6)?),
-            name_suffix: random::characters(random::UPPER, 9)?,
-        })
-    }
-
-    /// Draws the values of a run that is resumed.
-    ///
-    /// # Errors
-    /// When the system provides no random numbers.
-    pub fn of(run: &Run) -> Result<Self> {
-        Ok(Self { run_id: run.id.clone(), ..Self::new()? })
-    }
 }
 
 impl Plan {

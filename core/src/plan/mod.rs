@@ -1,6 +1,7 @@
 //! Plans a build: every decision is made before anything is created.
 //!
 //! ```text
+//! draws.rs      the run's identifier, and the suffix of the image's name
 //! source.rs     the source of the image            decide.rs  combines everything into a plan
 //! names.rs      names of files and directories     resume.rs  continues a run of another process
 //! image_name.rs the image's name                   space.rs   free space
@@ -9,6 +10,7 @@
 
 mod decide;
 pub(crate) mod disk_size;
+mod draws;
 mod guest;
 mod image_name;
 mod names;
@@ -17,7 +19,8 @@ mod source;
 mod space;
 
 pub(crate) use decide::base_directory;
-pub use decide::{Draws, Installation, MachinePlan, Plan};
+pub use decide::{Installation, MachinePlan, Plan};
+pub use draws::{Draws, Suffixes, new_id};
 pub(crate) use guest::guest_facts;
 pub use image_name::{check_name, compose_name};
 pub use source::{Iso, Medium, RemoteObject, Source, Unread};

@@ -156,6 +156,17 @@ impl BaseDisk {
         finish(self.form(spec, dest, &Control::new())?, dest)
     }
 
+    /// Returns the length of an image, if it is known before the image is written.
+    pub(crate) fn known_length(&self, spec: &DiskSpec) -> Option<u64> {
+        if is_written(spec) {
+            return None;
+        }
+        match self.form(spec, Path::new(""), &Control::new()) {
+            Ok(ImageOutput::View(view)) => Some(view.len()),
+            _ => None,
+        }
+    }
+
     /// Returns the image without an archive.
     fn image(&self, spec: &DiskSpec, dest: &Path, control: &Control) -> Result<ImageOutput> {
         let disk = self.open()?;

@@ -17,8 +17,13 @@ const ROOMY: u16 = 80;
 
 /// The running step and its latest progress.
 pub(super) struct Step {
+    /// Its name in events and results.
     pub(super) name: String,
+    /// Its name for people; `None` when they see only a long one.
+    label: Option<String>,
     pub(super) begun: Instant,
+    /// Its first progress, from which the rate is computed: bytes that are there already count as done.
+    first: Option<(Instant, u64)>,
     /// Progress of each of several concurrent tasks.
     tasks: BTreeMap<u32, Progress>,
     latest: Option<Progress>,
@@ -28,10 +33,12 @@ pub(super) struct Step {
 }
 
 impl Step {
-    pub(super) fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str, label: Option<&str>) -> Self {
         Self {
             name: name.to_owned(),
+            label: label.map(str::to_owned),
             begun: Instant::now(),
+            first: None,
             tasks: BTreeMap::new(),
             latest: None,
             doing: String::new(),
@@ -43,6 +50,10 @@ impl Step {
     pub(super) fn progress(&mut self, progress: Progress) -> Progress {
         self.tasks.insert(progress.task, progress);
         let all = together(&self.tasks, progress);
+        if self.latest.is_none_or(|latest| all.done < latest.done || all.unit != latest.unit) {
+            // Another part of the step begins.
+            self.first = Some((Instant::now(), all.done));
+        }
         self.latest = Some(all);
         all
     }
@@ -53,9 +64,10 @@ impl Step {
 
     /// Draws the bar with the latest progress.
     pub(super) fn draw(&mut self, target: Option<&TargetLine>) {
+        let label = self.label.as_ref().unwrap_or(&self.name);
         let name = match target {
-            Some(target) => format!("{} {}", target.name, self.name),
-            None => self.name.clone(),
+            Some(target) => format!("{} {label}", target.name),
+            None => label.clone(),
         };
         match self.latest {
             Some(all) => {
@@ -70,6 +82,10 @@ impl Step {
         }
     }
 
+    pub(super) fn is_shown(&self) -> bool {
+        self.label.is_some()
+    }
+
     pub(super) fn latest(&self) -> Option<Progress> {
         self.latest
     }
@@ -82,15 +98,28 @@ impl Step {
     pub(super) fn in_words(&self) -> String {
         let took = seconds(self.begun.elapsed());
         match self.latest {
-            Some(all) => format!("{}, {took}", progress_text(all)),
+            Some(all) => format!("{}{}, {took}", progress_text(all), self.rate(all)),
             None if self.doing.is_empty() => format!("{took} so far"),
             None => format!("{} ({took})", self.doing),
         }
     }
 
+    /// The rate of the progress and the time that remains at this rate, as a clause; empty while they are not known.
+    fn rate(&self, all: Progress) -> String {
+        let Some((begun, first)) = self.first.filter(|_| all.unit == ProgressUnit::Bytes) else {
+            return String::new();
+        };
+        rate_text(
+            all.done.saturating_sub(first),
+            all.total.saturating_sub(all.done),
+            begun.elapsed(),
+        )
+    }
+
     /// Discards the progress and removes the bar.
     pub(super) fn clear(&mut self) {
         self.tasks.clear();
+        self.first = None;
         self.latest = None;
         self.doing.clear();
         if let Some(bar) = self.bar.take() {
@@ -168,6 +197,22 @@ fn progress_text(progress: Progress) -> String {
     }
 }
 
+/// Formats the rate at which `done` bytes were done, and the time for the bytes that are `left`.
+fn rate_text(done: u64, left: u64, took: Duration) -> String {
+    let Some(rate) = u128::from(done).saturating_mul(1000).checked_div(took.as_millis()) else {
+        return String::new();
+    };
+    let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+    match left.checked_div(rate) {
+        None => String::new(),
+        Some(0) => format!(", {}/s", HumanBytes(rate)),
+        Some(seconds) => {
+            let time = self::seconds(Duration::from_secs(seconds));
+            format!(", {}/s, {time} left", HumanBytes(rate))
+        }
+    }
+}
+
 /// Formats a duration: `0.3 s`, `42 s`, `7 min 31 s`.
 #[must_use]
 pub(crate) fn seconds(duration: Duration) -> String {
@@ -197,9 +242,23 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_is_shown_once_it_is_known() {
+        let mib = |count: u64| count << 20;
+        for (done, left, took, text) in [
+            (mib(40), mib(200), 4, ", 10.00 MiB/s, 20 s left"),
+            (mib(40), mib(4), 4, ", 10.00 MiB/s"),
+            (mib(40), 0, 4, ", 10.00 MiB/s"),
+            (0, mib(4), 4, ""),
+            (mib(4), mib(4), 0, ""),
+        ] {
+            assert_eq!(rate_text(done, left, Duration::from_secs(took)), text);
+        }
+    }
+
+    #[test]
     fn concurrent_tasks_are_shown_together() {
         let of = |unit, pairs: &[(u64, u64)]| {
-            let mut step = Step::new("upload");
+            let mut step = Step::new("upload", Some("write"));
             let news = pairs.iter().zip(0..);
             let mut combined = Progress::default();
             for (&(done, total), task) in news {

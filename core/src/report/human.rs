@@ -2,17 +2,28 @@
 
 use std::io::Write as _;
 
-use super::plain::plain;
+use super::{
+    layout::{columns, fitted},
+    plain::plain,
+};
 use crate::error::Error;
 
 /// Words at the start of a line that are coloured, and the colour (ECMA-48, select graphic rendition).
-const COLORS: [(&str, &str); 4] =
-    [("error:", "1;31"), ("warning:", "1;33"), ("left behind:", "1;33"), ("hint:", "36")];
+const COLORS: [(&str, &str); 7] = [
+    ("error:", "1;31"),
+    ("warning:", "1;33"),
+    ("left behind:", "1;33"),
+    ("hint:", "36"),
+    ("ok  ", "32"),
+    ("warning ", "1;33"),
+    ("error  ", "1;31"),
+];
 
-/// Writes lines to standard error, without control characters for a terminal. A closed standard error is not a
+/// Writes lines to standard error, without control characters for a terminal; `fits` breaks them between words. A
+/// closed standard error is not a
 /// failure.
-pub(super) fn write_lines(text: &str, color: bool) {
-    let text = plain(text);
+pub(super) fn write_lines(text: &str, color: bool, fits: bool) {
+    let text = fitted(&plain(text), columns(std::io::stderr()).filter(|_| fits));
     let text = if color { colored(&text) } else { text };
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
@@ -28,7 +39,7 @@ fn labelled(name: &str, text: &str, color: bool) -> String {
     text.split('\n').map(|line| format!("{name}: {line}")).collect::<Vec<_>>().join("\n")
 }
 
-fn colored(text: &str) -> String {
+pub(crate) fn colored(text: &str) -> String {
     let color_line = |line: &str| {
         let rest = line.trim_start_matches(' ');
         let blanks = &line[..line.len() - rest.len()];
@@ -45,7 +56,7 @@ fn colored(text: &str) -> String {
 
 /// Writes a line to standard error, for callers that do not know the output mode.
 pub fn print_line(text: &str) {
-    write_lines(text, false);
+    write_lines(text, false, false);
 }
 
 /// Formats an error in lines: the message, every problem, the causes, the context, at most one hint.

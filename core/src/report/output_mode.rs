@@ -53,6 +53,13 @@ impl OutputMode {
         matches!(self, Self::Terminal { color: true } | Self::Plain { color: true })
     }
 
+    /// Returns whether standard output is coloured.
+    pub(crate) fn colors_stdout(settings: &Resolved, environment: &Environment) -> bool {
+        let able = environment.get("TERM").is_some_and(|kind| kind != "dumb");
+        let is_terminal = able && std::io::stdout().is_terminal();
+        is_colored(settings.core().output.color, environment, is_terminal)
+    }
+
     /// The mode that suits standard error.
     #[must_use]
     pub fn of_stderr(environment: &Environment) -> Self {

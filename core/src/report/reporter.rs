@@ -49,7 +49,8 @@ impl Reporter {
     #[must_use]
     pub fn new(mode: OutputMode) -> Self {
         let color = mode.has_color();
-        Self::to(mode, HEARTBEAT, Box::new(move |text| write_lines(text, color)))
+        let fits = matches!(mode, OutputMode::Terminal { .. });
+        Self::to(mode, HEARTBEAT, Box::new(move |text| write_lines(text, color, fits)))
     }
 
     /// Creates the reporter of a target: its lines begin with its name, and its bar is one of several.
@@ -57,7 +58,7 @@ impl Reporter {
     pub fn of_target(mode: OutputMode, target: TargetLine) -> Self {
         let color = mode.has_color();
         let print: Box<dyn Fn(&str) + Send + Sync> = match mode {
-            OutputMode::Json => Box::new(|text| write_lines(text, false)),
+            OutputMode::Json => Box::new(|text| write_lines(text, false, false)),
             _ => {
                 let name = target.name.clone();
                 Box::new(move |text| write_labelled(&name, text, color))
@@ -83,12 +84,20 @@ impl Reporter {
 
     /// Reports the start of a step.
     pub fn begin(&self, step: &str, text: &str) {
+        self.begin_as(step, Some(step), text);
+    }
+
+    /// Reports the start of a step that people know by another name than programs. Without a name they see its
+    /// heartbeat only.
+    pub fn begin_as(&self, step: &str, label: Option<&str>, text: &str) {
         tracing::info!(step, "{text}");
         let mut state = self.shared.lock();
         clear(&mut state);
-        state.step = Some(Step::new(step));
-        let lines = || format!("{step:>9}  {text}");
-        self.shared.report(&mut state, &Event::StepBegun { step, text }, lines);
+        state.step = Some(Step::new(step, label));
+        let lines = || format!("{:>9}  {text}", label.unwrap_or_default());
+        if label.is_some() || self.shared.mode == OutputMode::Json {
+            self.shared.report(&mut state, &Event::StepBegun { step, text }, lines);
+        }
         drop(state);
         self.beat();
     }
@@ -130,10 +139,14 @@ impl Reporter {
         let mut state = self.shared.lock();
         clear(&mut state);
         let Some(done) = state.step.take() else { return Duration::ZERO };
+        let is_shown = done.is_shown() || self.shared.mode == OutputMode::Json;
         let (step, took) = (done.name, done.begun.elapsed());
         tracing::info!(step, seconds = took.as_secs_f64(), "{text}");
         let event = Event::StepDone { step: &step, seconds: took.as_secs_f64(), text };
-        self.shared.report(&mut state, &event, || format!("{:>9}  {text} ({})", "", seconds(took)));
+        if is_shown {
+            let lines = || format!("{:>9}  {text} ({})", "", seconds(took));
+            self.shared.report(&mut state, &event, lines);
+        }
         took
     }
 
@@ -305,7 +318,9 @@ fn closing(outcome: &Outcome, log: Option<&String>) -> String {
     };
     let log = log.map(|log| format!(", log {log}")).unwrap_or_default();
     let size = HumanBytes(outcome.virtual_size);
-    format!("{:>9}  {size} disk{sent}, {}{log}", "done", seconds(took))
+    let next = outcome.next.as_ref().map(|command| format!("\n{:>9}  {command}", "next"));
+    let next = next.unwrap_or_default();
+    format!("{:>9}  {size} disk{sent}, {}{log}{next}", "done", seconds(took))
 }
 
 #[cfg(test)]

@@ -84,6 +84,9 @@ pub struct Failure {
     /// The problems, if there were several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// The hint of each problem, in the same order; empty where it has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problem_hints: Vec<String>,
     /// Request ids and similar details.
     pub context: BTreeMap<String, String>,
     /// The hint.
@@ -166,6 +169,9 @@ pub struct Outcome {
     /// Path of the published disk image, if it is on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// The command that continues from the result, for a build that stopped before the upload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
     /// What was found on the disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest: Option<GuestEntry>,
@@ -189,7 +195,7 @@ pub struct Outcome {
 }
 
 /// Members of the document that a provider's member never replaces, also if they are absent.
-const MEMBERS: [&str; 28] = [
+const MEMBERS: [&str; 29] = [
     "bytes_sent",
     "boot_locations",
     "boot_test",
@@ -207,6 +213,7 @@ const MEMBERS: [&str; 28] = [
     "location",
     "log_file",
     "modules",
+    "next",
     "platform",
     "plugin",
     "repeated",
@@ -239,6 +246,11 @@ impl Failure {
             message: error.message.clone(),
             causes: error.causes.clone(),
             problems: error.problems.iter().map(|problem| problem.message.clone()).collect(),
+            problem_hints: error
+                .problems
+                .iter()
+                .map(|one| one.hint.clone().unwrap_or_default())
+                .collect(),
             context: error.context.iter().cloned().collect(),
             hint: error.advice(),
             exhausted: error.exhausted,
@@ -328,6 +340,7 @@ mod tests {
             location: text.clone(),
             file: text.clone(),
             plugin: Some(PluginEntry::default()),
+            next: text.clone(),
             log_file: text,
             uploaded: Some(UploadedEntry::default()),
             error: Some(Failure::default()),

@@ -24,6 +24,8 @@ pub struct FileLayer {
     pub targets: Option<TargetList>,
     /// Keys that the entry of the chosen target sets.
     pub own: BTreeSet<String>,
+    /// Whether it was found in the working directory, and not named by the user.
+    pub found: bool,
 }
 
 /// Names only: values may be secrets.
@@ -68,7 +70,7 @@ impl FileLayer {
         let mut reader = Reader::new(path, text);
         let mut entries = reader.document()?;
         let targets = TargetList::take(path, &mut entries, &reader.lines)?;
-        Ok(Self { path: path.to_owned(), entries, targets, own: BTreeSet::new() })
+        Ok(Self { path: path.to_owned(), entries, targets, ..Self::default() })
     }
 
     /// Returns the entry of a key.

@@ -196,6 +196,8 @@ groups! {
         progress: ProgressMode = PROGRESS,
         /// Whether only warnings and errors are printed.
         quiet: bool = QUIET,
+        /// Whether details are printed.
+        verbose: bool = VERBOSE,
     }
 
     /// How the provider's plugin is found and loaded.

@@ -9,6 +9,7 @@
 //! define.rs  the macros of both                               typed.rs    values into fields
 //! file.rs, env.rs  texts of files and of the environment     parse.rs    texts into values
 //! precedence.rs  which text counts                            resolve.rs  the values
+//! found_file.rs the file of the working directory, and what it may set
 //! unused.rs  values without effect                            advice.rs   hints for wrong values
 //! boot.rs    words of the settings of boot tests             targets.rs the list of targets in the file
 //! ```
@@ -19,6 +20,7 @@ mod builder;
 mod define;
 mod env;
 mod file;
+mod found_file;
 mod groups;
 mod home;
 mod key;
@@ -39,6 +41,8 @@ pub use env::Environment;
 pub(crate) use env::PREFIX;
 pub(crate) use file::yaml_with_lines;
 pub use file::{Entry, FileLayer};
+pub use found_file::FOUND_FILE;
+pub(crate) use found_file::find as find_file;
 pub use groups::*;
 pub(crate) use home::{STDIN, names_file};
 pub use key::Key;

@@ -10,6 +10,7 @@ use super::{
     builder::Builder,
     env::Environment,
     file::FileLayer,
+    found_file::refusal,
     home::Roots,
     parse::{parse_at, parse_value},
     resolve::{Origin, Resolved, Value},
@@ -132,6 +133,11 @@ impl Layers {
             && let Some(entry) = file.get(key)
         {
             let origin = Origin::File(file.path.clone(), entry.line);
+            if let Some(what) = refusal(row, &entry.value).filter(|_| file.found) {
+                let text = format!("{key} ({origin}): a file that was found cannot set {what}");
+                let hint = format!("name the file with -c {}", file.path.display());
+                return Err(Problem::new(text).hint(hint));
+            }
             let parsed = parse_value(&row.setting, &entry.value, roots);
             let value = with_origin(row, entry.value.as_str().unwrap_or_default(), parsed, origin)?;
             if value.is_some() {

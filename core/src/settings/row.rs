@@ -220,6 +220,13 @@ impl Row {
         self
     }
 
+    /// Refuses the setting in a configuration file that the user did not name.
+    #[must_use]
+    pub fn explicit_only(mut self) -> Self {
+        self.setting = self.setting.explicit_only();
+        self
+    }
+
     /// Returns the key.
     #[must_use]
     pub fn key(&self) -> &str {

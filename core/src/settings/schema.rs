@@ -115,7 +115,7 @@ settings![
         .flag('p')
         .pattern("[a-z][a-z0-9_]*")
         .used_by(&[Use::Images, Use::Selection, Use::Help]),
-    CONFIG_FILE(BUILD, Path, "YAML file of settings").flag('c').used_by(&[
+    CONFIG_FILE(BUILD, Path, "YAML file of settings").flag('c').explicit_only().used_by(&[
         Use::Images, Use::Selection,
         Use::Adoption,
         Use::Doctor,
@@ -184,7 +184,7 @@ settings![
         .example("[build_type]")
         .on_resume(OnResume::Fixed),
     DISABLE_TELEMETRY(BUILD, Switch, "accepted for old scripts; build-image sends no telemetry"),
-    IMAGE_REGISTRATION_URL(BUILD, Text, "registry to post the image to"),
+    IMAGE_REGISTRATION_URL(BUILD, Text, "registry to post the image to").explicit_only(),
     IMAGE_REGISTRATION_RETRY_COUNT(BUILD, Integer, "attempts when the registry does not answer")
         .default_value("5"),
     IMAGE_REGISTRATION_RETRY_DELAY(BUILD, Integer, "seconds between these attempts")
@@ -208,6 +208,7 @@ settings![
         "PEM files of public keys; once set, a bundle that none of them signed is not published"
     )
     .prefixed_only()
+        .explicit_only()
     .example("[team.pub]"),
     DISK_SIZE(
         SOURCE,
@@ -241,6 +242,7 @@ settings![
         .applies_to(AppliesTo::GivenDisk { hint: "leave it out, or set ISO_SIG for an ISO" }),
     DISK_SIG_PUBLIC_KEY(SOURCE, Path, "public key that verifies DISK_SIG: a PEM file, or the key of minisign or of OpenSSH; once set, a disk without a good signature is refused")
         .prefixed_only()
+        .explicit_only()
         .on_resume(OnResume::UntilRegistered)
         .applies_to(AppliesTo::GivenDisk { hint: "leave it out" }),
     DISK_SIG_DIGEST(SOURCE, Text, "digest of DISK_SIG, as openssl names it, for a PEM key")
@@ -262,6 +264,7 @@ settings![
         Path,
         "public key that verifies ISO signatures: a PEM file, or the key of minisign or of OpenSSH; once set, an ISO without a good one is refused"
     )
+    .explicit_only()
     .on_resume(OnResume::UntilRegistered),
     ISO_SIG_VERIFICATION_ENCRYPTION_TYPE(
         SOURCE,
@@ -270,7 +273,7 @@ settings![
     )
     .default_value("sha384")
     .on_resume(OnResume::UntilRegistered),
-    IGNORE_DOWNLOAD_URL_TLS(SOURCE, Switch, "accept any certificate when downloading"),
+    IGNORE_DOWNLOAD_URL_TLS(SOURCE, Switch, "accept any certificate when downloading").explicit_only(),
     DOWNLOAD_RETRIES(
         SOURCE,
         Integer,
@@ -283,6 +286,7 @@ settings![
         .default_value("60s"),
     QEMU(DISK, Path, "qemu-system-x86_64 to use; found on PATH when not set")
         .prefixed_only()
+        .explicit_only()
         .used_by(&[Use::Adoption, Use::Boot, Use::Doctor]),
     QEMU_MEMORY(DISK, Size, "memory of the machine that installs or boots")
         .prefixed_only()
@@ -367,6 +371,7 @@ settings![
         "every host sees the locks of files in ARTIFACTS_DIR (NFS 4, CephFS, Lustre with flock): a run of another host whose lock is free is dead"
     )
     .prefixed_only()
+        .explicit_only()
     .used_by(&[Use::Runs]),
     JOURNAL_KEY_FILE(
         OUTPUT,
@@ -375,6 +380,7 @@ settings![
          [default: build-image/journal.key in XDG_STATE_HOME or ~/.local/state]"
     )
     .prefixed_only()
+        .explicit_only()
     .used_by(&[Use::Images, Use::Runs]),
     OUTPUT_JSON_FILE(OUTPUT, Path, "write the result document to this file")
         .writes(Written::Json)
@@ -425,11 +431,15 @@ settings![
         .prefixed_only()
         .flag('q')
         .used_by(&[Use::Images, Use::Report, Use::Boot]),
+    VERBOSE(OUTPUT, Switch, "also the details: every check of a build, and all settings, tags and permissions of a plan")
+        .prefixed_only(),
     HYPERVISOR_IMAGE_NAME(OUTPUT, Text, "file name of a published image, without suffix")
         .on_resume(OnResume::Fixed),
     IMAGE_SIG_PRIVATE_KEY(OUTPUT, Path, "PEM key that signs published images")
+        .explicit_only()
         .on_resume(OnResume::UntilReleased),
     IMAGE_SIG_PUBLIC_KEY(OUTPUT, Path, "second PEM key that verifies ISO signatures")
+        .explicit_only()
         .on_resume(OnResume::UntilReleased),
     IMAGE_SIG_ENCRYPTION_TYPE(
         OUTPUT,
@@ -439,6 +449,7 @@ settings![
     .on_resume(OnResume::UntilReleased),
     PROVIDER_DIR(PLUGINS, Path, "directory to look for provider plugins in first")
         .prefixed_only()
+        .explicit_only()
         .used_by(&[
             Use::Images, Use::Selection,
             Use::Adoption,
@@ -447,7 +458,7 @@ settings![
             Use::Providers,
             Use::Shell
         ]),
-    PROVIDER_FILE(PLUGINS, Path, "plugin file to use for the platform").prefixed_only().used_by(&[
+    PROVIDER_FILE(PLUGINS, Path, "plugin file to use for the platform").prefixed_only().explicit_only().used_by(&[
         Use::Images, Use::Selection,
         Use::Adoption,
         Use::Doctor,
@@ -461,12 +472,15 @@ settings![
         "lock file of provider plugins [default: build-image.lock beside the configuration file]"
     )
     .prefixed_only()
+        .explicit_only()
     .used_by(&[Use::Images, Use::Selection, Use::Adoption, Use::Providers]),
     LOCKED(PLUGINS, Switch, "load only provider plugins that are locked")
         .prefixed_only()
+        .explicit_only()
         .used_by(&[Use::Images, Use::Selection, Use::Providers]),
     ISOLATE(PLUGINS, Switch, "run the provider plugin in a separate process")
         .prefixed_only()
+        .explicit_only()
         .used_by(&[Use::Images, Use::Selection]),
     INFO(BUILD, Switch, "print JSON about this host and exit").prefixed_only(),
     DOCS(BUILD, Switch, "write tables of settings")

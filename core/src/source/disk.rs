@@ -88,7 +88,7 @@ impl GivenDisk {
     }
 
     /// A one-line description: partition table, boot method, processor architecture.
-    pub(crate) fn told(&self) -> String {
+    pub(crate) fn described(&self) -> String {
         let facts = &self.facts;
         let firmware = match (facts.bios, facts.uefi) {
             (true, true) => "starts by BIOS and UEFI",

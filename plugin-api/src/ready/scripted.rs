@@ -116,11 +116,9 @@ fn stub_error(step: &str, build: &Build, script: &str) -> Error {
     )
 }
 
-/// Writes the script beside the package and reports its path to the user.
+/// Writes the script beside the package; the host names it when the build is done.
 fn write(context: &Context, build: &Build, script: &str) -> Result<()> {
-    let path = script_path(build)?;
-    directory::write_script(context, &path, script)?;
-    context.milestone(format!("to upload and register the image run {}", path.display()))
+    directory::write_script(context, &script_path(build)?, script)
 }
 
 fn script_path(build: &Build) -> Result<PathBuf> {

@@ -23,7 +23,8 @@ fn access() -> Vec<Setting> {
             Text,
             "Registry, repository, and tag, for example `registry.example.com/team/disk:13`; without a tag the image name is the tag",
         )
-        .required(),
+        .required()
+        .explicit_only(),
         Setting::new("OCI_USERNAME", Text, "User name at the registry; unset: the auth files of podman and docker"),
         Setting::new("OCI_PASSWORD", Text, "Password or access token of the user").secret(),
         Setting::new(
@@ -37,7 +38,8 @@ fn access() -> Vec<Setting> {
             "`verify`: HTTPS, plain HTTP only to this machine; `insecure`: HTTPS with any certificate; `off`: plain HTTP",
         )
         .choices(&["verify", "insecure", "off"])
-        .default_value("verify"),
+        .default_value("verify")
+        .explicit_only(),
         Setting::new(
             "OCI_CA_FILE",
             Path,

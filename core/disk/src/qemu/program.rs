@@ -31,10 +31,10 @@ impl Qemu {
         let missing = |message: String| Error::new(Kind::Tool, message).with_hint(INSTALL);
         let path = match given {
             Some(path) if is_program(path) => path.to_owned(),
-            Some(path) => return Err(missing(format!("there is no program `{}`", path.display()))),
-            None => environment
-                .find(NAME)
-                .ok_or_else(|| missing(format!("`{NAME}` is not in any folder of PATH")))?,
+            Some(path) => return Err(missing(format!("`{}` is not a program", path.display()))),
+            None => {
+                environment.find(NAME).ok_or_else(|| missing(format!("`{NAME}` is not on PATH")))?
+            }
         };
         let run = |args: &[&str]| {
             let args = args.iter().map(Into::into).collect();

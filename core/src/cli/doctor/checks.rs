@@ -9,7 +9,7 @@ use std::{
 
 use build_image_disk::qemu::{Accel, Qemu};
 
-use super::authorities;
+use super::ca_certificates;
 use crate::{
     clock,
     error::Result,
@@ -65,7 +65,7 @@ pub(super) const CHECKS: [(&str, Check); 8] = [
     ("disk space", disk_space),
     ("providers", providers),
     ("proxy", proxies),
-    ("authorities", authorities::check),
+    ("CA certificates", ca_certificates::check),
     ("clock", clock),
 ];
 
@@ -101,17 +101,21 @@ fn qemu(host: &Host<'_>) -> Vec<Finding> {
                 if qemu.has_sandbox() { "" } else { ", cannot confine itself (seccomp)" };
             good(format!("{} {}{confined}", qemu.path().display(), qemu.version()))
         }
-        Err(error) => bad(
-            Verdict::Fail,
-            format!("{}: ISOs cannot be installed", error.message),
-            error.hint.clone().unwrap_or_default(),
-        ),
+        Err(error) => {
+            // Builds from disk images need no qemu.
+            let is_named = host.settings.core().machine.qemu.is_some();
+            bad(
+                if is_named { Verdict::Fail } else { Verdict::Warn },
+                format!("{}: installing ISOs and boot tests need it", error.message),
+                error.hint.clone().unwrap_or_default(),
+            )
+        }
     }]
 }
 
 fn acceleration(host: &Host<'_>) -> Vec<Finding> {
     let Ok(qemu) = &host.qemu else {
-        return vec![bad(Verdict::Warn, "not tried, there is no qemu", "install qemu first")];
+        return vec![bad(Verdict::Warn, "not tried without qemu", "install qemu")];
     };
     let setting = host.settings.core().machine.accel.as_str();
     vec![match choose_accel(setting, qemu) {

@@ -89,7 +89,7 @@ fn may_run(
     environment: &Environment,
 ) -> Result<bool> {
     if packages::find(manager, environment).is_none() {
-        let text = format!("there is no `{manager}` in any folder of PATH");
+        let text = format!("`{manager}` is not on PATH");
         return Err(Error::new(Stage::Disk, text).hint("install by hand what the remedies name"));
     }
     if rights == Rights::None {

@@ -1,11 +1,11 @@
 //! Runs `build-image doctor`: checks whether builds can work on this host, and prints remedies where they cannot.
 //!
 //! ```text
-//! checks.rs    the checks and their verdicts            authorities.rs  one of the checks
+//! checks.rs    the checks and their verdicts            ca_certificates.rs  one of the checks
 //! packages.rs  which package provides what              install.rs      --install
 //! ```
 
-mod authorities;
+mod ca_certificates;
 mod checks;
 mod install;
 mod packages;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{authorities, checks::Host};
+use super::{ca_certificates, checks::Host};
 use crate::{cli::os_release::OsRelease, settings::Environment};
 
 /// A family of systems with one package manager.
@@ -59,8 +59,8 @@ const NEEDS: [Need; 2] = [
         ],
     },
     Need {
-        subject: "authorities",
-        is_missing: |host| authorities::are_missing(host.environment),
+        subject: "CA certificates",
+        is_missing: |host| ca_certificates::are_missing(host.environment),
         packages: [&["ca-certificates"], &["ca-certificates"], &["ca-certificates"]],
     },
 ];
@@ -161,17 +161,17 @@ mod tests {
     fn only_missing_packages_are_installed_and_by_root() {
         let fedora = "ID=fedora";
         for (subjects, rights, expected) in [
-            (&["authorities"][..], Rights::Root, "dnf install -y ca-certificates"),
+            (&["CA certificates"][..], Rights::Root, "dnf install -y ca-certificates"),
             (&["qemu"], Rights::Sudo, "sudo dnf install -y qemu-system-x86 qemu-img"),
             (
-                &["qemu", "authorities"],
+                &["qemu", "CA certificates"],
                 Rights::None,
                 "dnf install -y qemu-system-x86 qemu-img ca-certificates",
             ),
         ] {
             assert_eq!(install_line(fedora, subjects, rights).as_deref(), Some(expected));
         }
-        let debian = install_line("ID=debian", &["authorities"], Rights::Sudo).unwrap();
+        let debian = install_line("ID=debian", &["CA certificates"], Rights::Sudo).unwrap();
         assert_eq!(debian.matches(&format!("sudo {APT}")).count(), 2, "{debian}");
     }
 

@@ -54,13 +54,13 @@ fn document(planned: &[(&Target, Result<Planned>)]) -> String {
 
 fn text(planned: &[(&Target, Result<Planned>)]) -> String {
     let names: Vec<String> = planned.iter().map(|(target, _)| target.chosen.name.clone()).collect();
-    let mut text = format!("targets       {}\n", names.join(", "));
+    let mut text = format!("targets   {}\n", names.join(", "));
     text.push_str(
-        "shared        the source is fetched, verified, unpacked and inspected once; an ISO is installed once for \
+        "shared    the source is fetched, verified, unpacked and inspected once; an ISO is installed once for \
          targets that want the same disk\n",
     );
     for (target, planned) in planned {
-        text.push_str(&format!("\ntarget        {}\n", target.chosen.name));
+        text.push_str(&format!("\ntarget    {}\n", target.chosen.name));
         if let Ok(planned) = planned {
             text.push_str(&planned.text);
         }

@@ -24,7 +24,7 @@ use crate::{
     interrupt::{self, Interrupt},
     journal::{Entry, GroupTarget, HostId, Journal, Key},
     pipeline::{Ending, Member, Shared},
-    plan::{self, Draws},
+    plan::{self, Draws, Suffixes},
     random,
     report::{GroupDisplay, LOGS, LogFile, LogNames, Outcome, OutputMode, Reporter, has_image},
     settings::{Environment, Layers, core_rows},
@@ -43,6 +43,8 @@ pub(super) struct Job {
     environment: Environment,
     fail_fast: bool,
     log_file: String,
+    /// Suffixes of the names of images.
+    suffixes: Suffixes,
     /// What cancels each target.
     interrupts: Vec<Arc<Interrupt>>,
     /// Directories of the runs.
@@ -62,7 +64,7 @@ impl Job {
         layers: &Layers,
         output: &mut Output,
     ) -> Result<Self> {
-        let id = format!("group-{}", Draws::new()?.run_id);
+        let id = format!("group-{}", plan::new_id()?);
         let job = Self::open(id, targets, layers, output)?;
         let rows: Vec<_> =
             targets.iter().flat_map(|target| target.prepared.plugin.rows()).collect();
@@ -111,6 +113,7 @@ impl Job {
         let log = LogFile::start(settings, &names)?;
         let log_file = log.path.display().to_string();
         output.set_log(log);
+        let suffixes = Suffixes::of_this(settings, &layers.environment)?;
         let key = Arc::new(Key::of(settings, &layers.environment)?);
         let interrupts: Vec<Arc<Interrupt>> = targets.iter().map(|_| Arc::default()).collect();
         let at_work: Arc<Mutex<Vec<PathBuf>>> = Arc::default();
@@ -131,6 +134,7 @@ impl Job {
             environment: layers.environment.clone(),
             fail_fast: settings.core().run.fail_fast,
             log_file,
+            suffixes,
             interrupts,
             at_work,
             first: Mutex::default(),
@@ -226,7 +230,7 @@ impl Job {
     ) -> Result<()> {
         let draws = match &target.resumed {
             Some(run) => Draws::of(run)?,
-            None => Draws::new()?,
+            None => Draws::new(self.suffixes.of_target(&target.chosen.name)?)?,
         };
         outcome.run_id.clone_from(&draws.run_id);
         let name = target.chosen.name.clone();

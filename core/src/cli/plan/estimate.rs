@@ -10,12 +10,15 @@ use crate::{
     clock,
     journal::Key,
     plan::Plan,
+    plugins::BaseDisk,
     runs::{self, State},
 };
 
 /// The estimates of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Estimate {
+    /// Length of the image, bytes; absent when it is known only after it was written.
+    pub(super) image_bytes: Option<u64>,
     /// Maximum of bytes that are sent; absent when nothing leaves this machine.
     pub(super) sends_at_most: Option<u64>,
     /// A file with the image that is written before or during the upload, and removed afterwards.
@@ -56,14 +59,19 @@ impl Estimate {
         let is_written = spec.compression != Compression::None || spec.archive != Archive::None;
         let temporary = (plan.upload && is_written && is_known)
             .then(|| Temporary { directory: plan.base.join("runs"), at_most: most });
+        let image_bytes = plan.disk.as_ref().and_then(|disk| {
+            let base = BaseDisk { given: Some(disk.reader.clone()), ..BaseDisk::default() };
+            base.known_length(spec)
+        });
         let bytes_per_second = report.bytes_per_second.filter(|&rate| rate > 0 && plan.upload);
         Self {
+            image_bytes,
             sends_at_most,
             temporary,
             bytes_per_second,
             seconds_at_that_rate: bytes_per_second
                 .filter(|_| is_known)
-                .map(|rate| most.div_ceil(rate)),
+                .map(|rate| image_bytes.unwrap_or(most).div_ceil(rate)),
             former_build: former(plan, key),
         }
     }

@@ -77,7 +77,7 @@ fn describe(source: &str, count: usize) -> String {
 fn none() -> Finding {
     bad(
         Verdict::Fail,
-        "this system has no certificates of authorities: no cloud and no server can be believed",
+        "this system has no CA certificates, so no TLS server can be verified",
         "install the package ca-certificates, as build-image doctor --install does, or name a file in SSL_CERT_FILE",
     )
 }

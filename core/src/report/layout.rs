@@ -1,0 +1,80 @@
+//! Fits lines to the width of a terminal.
+
+use std::os::fd::AsFd;
+
+/// Narrowest room for a text, columns: below it, an indent is given up.
+const NARROWEST: usize = 20;
+
+/// Returns the columns of a terminal; `None` when it is not one.
+pub(crate) fn columns(terminal: impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    Some(usize::from(size.ws_col)).filter(|&columns| columns > 0)
+}
+
+/// Breaks a text between words into lines of at most `room` columns; a longer word has a line for itself.
+pub(crate) fn wrapped(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let Some(line) = lines.last_mut() else { break };
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+            lines.push(word.to_owned());
+            continue;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines
+}
+
+/// Breaks a line that starts with `start`; the lines that follow are indented by its length.
+pub(crate) fn hung(start: &str, text: &str, width: Option<usize>) -> String {
+    let indent = start.chars().count();
+    let room = width.map_or(usize::MAX, |width| width.saturating_sub(indent).max(NARROWEST));
+    let lines = wrapped(text, room);
+    format!("{start}{}", lines.join(&format!("\n{}", " ".repeat(indent))))
+}
+
+/// Breaks each line of a report. What follows the label of a step, or the indent of another line, hangs below it.
+pub(super) fn fitted(text: &str, width: Option<usize>) -> String {
+    if width.is_none() {
+        return text.to_owned();
+    }
+    let lines = text.split('\n').map(|line| {
+        let text = line.trim_start_matches(' ');
+        let indent = line.len() - text.len();
+        // Labels of steps are followed by two spaces.
+        let label =
+            text.find("  ").filter(|&label| indent + label < 12).map_or(0, |label| label + 2);
+        let (start, text) = line.split_at(indent + label);
+        hung(start, text, width)
+    });
+    lines.collect::<Vec<String>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_broken_between_words_and_hang() {
+        for (line, expected) in [
+            (
+                "  prepare  one two three four five six seven",
+                "  prepare  one two three four\n           five six seven",
+            ),
+            (
+                "     hint: one two three four five six",
+                "     hint: one two three four\n     five six",
+            ),
+            ("error: https://example.org/a/long/word", "error:\nhttps://example.org/a/long/word"),
+            ("short", "short"),
+            ("", ""),
+        ] {
+            assert_eq!(fitted(line, Some(30)), expected);
+            assert_eq!(fitted(line, None), line);
+        }
+        assert_eq!(hung("checks    ", "one two three four", Some(30)).lines().count(), 1);
+    }
+}
