@@ -224,6 +224,8 @@ pub(super) struct Answer {
     pub(super) changes: Vec<String>,
     /// Panics, as the provider logged them.
     pub(super) panics: Vec<String>,
+    /// Number of secrets that were searched for.
+    pub(super) secrets: usize,
     /// Places where a secret was found.
     pub(super) leaks: Vec<String>,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Judgement, settle, survived};
+use super::{Judgement, settle, survived, undeclared};
 use crate::{
     Description, PLUGIN_FILE_PREFIX, PLUGIN_FILE_SUFFIX,
     conformance::{evidence::Described, probe::DESCRIPTION_LIMIT, table::Evidence},
@@ -25,10 +25,7 @@ fn with(
     judge: impl FnOnce(&Described, &Description) -> Judgement,
 ) -> Judgement {
     settle(|| {
-        let described = evidence.described()?;
-        let description = serde_json::from_value(described.document.clone());
-        let description = description.map_err(|_| Judgement::Skip("see `size`".to_owned()))?;
-        Ok(judge(&described, &description))
+        Ok(judge(&evidence.described()?, &super::description(evidence)?))
     })
 }
 
@@ -162,6 +159,9 @@ pub(in crate::conformance) fn pure(evidence: &Evidence) -> Judgement {
 
 pub(in crate::conformance) fn settings(evidence: &Evidence) -> Judgement {
     with(evidence, |_, description| {
+        if description.settings.is_empty() {
+            return Judgement::Skip(undeclared("`settings`"));
+        }
         let mut seen = BTreeSet::new();
         let mut problems = Vec::new();
         for row in &description.settings {
