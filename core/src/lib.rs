@@ -38,3 +38,9 @@ pub mod signature;
 mod source;
 pub mod tags;
 pub mod trust;
+
+/// Readers for the fuzz targets.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::{packages::fuzzing::*, plugins::is_message};
+}

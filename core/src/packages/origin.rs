@@ -46,7 +46,7 @@ pub(super) enum Source {
 }
 
 /// A file in an archive.
-struct Member {
+pub(super) struct Member {
     name: String,
     offset: u64,
     length: u64,
@@ -138,7 +138,7 @@ impl Origin {
                 .hint("give an uncompressed tar archive of the directory with `index.json`")
         };
         let file = open_regular(path).map_err(|error| archive_error(&error))?;
-        let members = members(&file).map_err(|error| archive_error(&error))?;
+        let members = members_of(&file).map_err(|error| archive_error(&error))?;
         let base = Base::Archive { url, path: path.to_owned(), file, members };
         Ok(Self { index: INDEX.to_owned(), base })
     }
@@ -293,7 +293,7 @@ impl Origin {
 }
 
 /// Returns the regular files of an archive. What they contain is verified like that of any other source.
-fn members(file: &File) -> io::Result<Vec<Member>> {
+pub(super) fn members_of(file: &File) -> io::Result<Vec<Member>> {
     let mut members = Vec::new();
     let length = file.metadata()?.len();
     for entry in tar::Archive::new(file).entries_with_seek()? {
@@ -312,6 +312,13 @@ fn members(file: &File) -> io::Result<Vec<Member>> {
         }
     }
     Ok(members)
+}
+
+/// Returns the name and the length of a member, and at most `limit` bytes of its content; for the fuzz targets.
+pub(super) fn prefix_of(file: &File, member: &Member, limit: u64) -> Option<(String, u64, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    content(file, member).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
+    Some((member.name.clone(), member.length, bytes))
 }
 
 /// Returns a reader of a member's content.

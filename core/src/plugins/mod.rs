@@ -35,6 +35,8 @@ pub(crate) use published::ImageHandle;
 pub use rate::RateLimiter;
 pub use redact::Redactor;
 pub use remote::{CHILD_VERB, run_child};
+#[doc(hidden)]
+pub use remote::is_message;
 pub use shared_images::SharedImages;
 pub(crate) use trace::{
     STANDARD_ERROR as TRACE_TO_STANDARD_ERROR, VARIABLE as TRACE_VARIABLE, begin as begin_trace,

@@ -262,7 +262,7 @@ const CHECKS: [Check; 35] = [
         undo::unrecorded,
         &[Probe::Build, Probe::Undo],
         Remedy::both(
-            "in `discard` look for a resource without `id` by a mark of this run that was set in the request that creates it: a tag with `run_id`, a client token, an inode noted before the rename",
+            "in `discard` look for a resource without `id` by a mark of this run that was set in the request that creates it: a tag with `run_id`, a client token, an inode noted before the rename; where a cloud has no marks, list it in `remaining` with a hint how to find it",
         ),
     ),
     check(
