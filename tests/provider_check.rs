@@ -339,10 +339,16 @@ fn checks_that_cannot_be_chosen_are_refused() {
     let sandbox = Sandbox::new();
     let file = plugin("qcow2");
     for (words, texts) in [
-        (&["--only", "takn"][..], &["check `takn` does not exist", "did you mean `taken`?", "ledger, "][..]),
+        (
+            &["--only", "takn"][..],
+            &["check `takn` does not exist", "did you mean `taken`?", "ledger, "][..],
+        ),
         (&["--only", "build,zzz"], &["check `zzz` does not exist", "the checks are loads, "]),
         (&["--only", "fault-lost"], &["check `fault-lost` needs --faults"]),
-        (&["--inventory", "true"], &["--inventory needs the settings of a test account", "with -c"]),
+        (
+            &["--inventory", "true"],
+            &["--inventory needs the settings of a test account", "with -c"],
+        ),
         (&["--faults", "X=y"], &["--faults needs the settings of a test account"]),
     ] {
         let args = [&["providers", "check", file.to_str().unwrap()], words].concat();
@@ -367,7 +373,12 @@ fn settings_come_from_the_file_that_the_command_names() {
         let (_, report) = report(&sandbox, &args, variables);
         report["checks"][0]["verdict"].as_str().unwrap().to_owned()
     };
-    for flag in [&["-c", "c.yml"][..], &["--config", "c.yml"], &["--config=c.yml"], &["--config-file", "c.yml"]] {
+    for flag in [
+        &["-c", "c.yml"][..],
+        &["--config", "c.yml"],
+        &["--config=c.yml"],
+        &["--config-file", "c.yml"],
+    ] {
         assert_eq!(verdict(flag, &[("HOSTILE", "")]), "pass", "{flag:?}");
     }
     let listing = format!("ls '{}'", cloud.display());

@@ -125,11 +125,15 @@ fn new_programs_keep_the_contract_with_a_directory_and_with_a_service() {
                 let (code, local) = report(&sandbox, &args, &[]);
                 assert_eq!(with_verdict(&local, "fail"), [""; 0], "{language}: {local:#}");
                 assert_eq!(with_verdict(&local, "skip"), UNDECLARED, "{language}: {local:#}");
-                assert_eq!((code, fs::read_dir(sandbox.path().join("store")).unwrap().count()), (0, 0));
+                assert_eq!(
+                    (code, fs::read_dir(sandbox.path().join("store")).unwrap().count()),
+                    (0, 0)
+                );
                 let service = format!("TIN_ENDPOINT: {}\nTIN_KEY: not-a-real-key\n", cloud.url);
                 sandbox.write("h.yml", &service);
                 let args = [&file, "-c", "h.yml", "--faults", "TIN_ENDPOINT", "--inventory"];
-                let (code, remote) = report(&sandbox, &[&args[..], &[&cloud.listing()]].concat(), &[]);
+                let (code, remote) =
+                    report(&sandbox, &[&args[..], &[&cloud.listing()]].concat(), &[]);
                 assert_eq!(with_verdict(&remote, "fail"), [""; 0], "{language}: {remote:#}");
                 assert_eq!(with_verdict(&remote, "skip"), UNDECLARED, "{language}: {remote:#}");
                 assert_eq!(code, 0);
@@ -159,7 +163,10 @@ fn a_new_program_continues_an_upload_to_a_service() {
         assert_ne!(step(&["upload"], Some("after:checkpoint")).code, 0);
         let resumed = step(&["upload"], None);
         assert_eq!(resumed.code, 0, "{language}: {}", resumed.stderr);
-        assert!(!resumed.stderr.contains("not-a-real-key") && !resumed.stdout.contains("not-a-real-key"));
+        assert!(
+            !resumed.stderr.contains("not-a-real-key")
+                && !resumed.stdout.contains("not-a-real-key")
+        );
         let answer: serde_json::Value = serde_json::from_str(&resumed.stdout).unwrap();
         let (sent, whole) = (answer["bytes_sent"].as_u64().unwrap(), 24 << 20);
         assert!(sent > 0 && sent < whole, "{language}: {sent} bytes were sent again");

@@ -207,11 +207,15 @@ fn the_name_and_the_tags_of_the_settings_are_those_of_the_sample() {
     config("web", "owner: us");
     assert_eq!(run("upload").code, 0);
     assert_eq!(answer(&run("register"))["images"][0]["name"], "web");
-    let properties = fs::read_to_string(sandbox.path().join("state/images/web/image.json")).unwrap();
+    let properties =
+        fs::read_to_string(sandbox.path().join("state/images/web/image.json")).unwrap();
     assert!(properties.contains(r#""owner":"us""#), "{properties}");
-    for (name, tags, key) in [("db", "owner: us", "CLOUD_IMAGE_NAME"), ("web", "a: b", "IMAGE_TAGS")] {
+    for (name, tags, key) in
+        [("db", "owner: us", "CLOUD_IMAGE_NAME"), ("web", "a: b", "IMAGE_TAGS")]
+    {
         config(name, tags);
-        let texts = [format!("{key} differs from that of the earlier steps"), "another --state".into()];
+        let texts =
+            [format!("{key} differs from that of the earlier steps"), "another --state".into()];
         run("discard").failed(2, &[&texts[0], &texts[1]]);
     }
     config("We b", "owner: us");

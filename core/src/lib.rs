@@ -42,5 +42,8 @@ pub mod trust;
 /// Readers for the fuzz targets.
 #[doc(hidden)]
 pub mod fuzzing {
-    pub use crate::{packages::fuzzing::*, plugins::is_message};
+    pub use crate::{
+        packages::fuzzing::{archive, challenge, index, manifest},
+        plugins::is_message,
+    };
 }

@@ -34,9 +34,9 @@ pub use plugin::Plugin;
 pub(crate) use published::ImageHandle;
 pub use rate::RateLimiter;
 pub use redact::Redactor;
-pub use remote::{CHILD_VERB, run_child};
 #[doc(hidden)]
 pub use remote::is_message;
+pub use remote::{CHILD_VERB, run_child};
 pub use shared_images::SharedImages;
 pub(crate) use trace::{
     STANDARD_ERROR as TRACE_TO_STANDARD_ERROR, VARIABLE as TRACE_VARIABLE, begin as begin_trace,

@@ -188,8 +188,8 @@ impl Suite {
         }
         let plan = self.plan();
         for (number, probe) in plan.iter().enumerate() {
-            let is_done = *probe == Probe::Describe
-                && !matches!(self.evidence.describe, Ended::Omitted(_));
+            let is_done =
+                *probe == Probe::Describe && !matches!(self.evidence.describe, Ended::Omitted(_));
             if is_done {
                 continue;
             }
@@ -206,9 +206,9 @@ impl Suite {
 
     /// Returns the probes that the checks need, in the order in which they run.
     fn plan(&self) -> Vec<Probe> {
-        let is_chosen = |id: &str| self.chosen.is_empty() || self.chosen.iter().any(|one| one == id);
-        let possible =
-            |probe: &Probe| !self.faults.is_empty() || !matches!(probe, Probe::Fault(_));
+        let is_chosen =
+            |id: &str| self.chosen.is_empty() || self.chosen.iter().any(|one| one == id);
+        let possible = |probe: &Probe| !self.faults.is_empty() || !matches!(probe, Probe::Fault(_));
         let mut needed: Vec<Probe> = rows::checks()
             .filter(|check| is_chosen(check.id))
             .flat_map(|check| check.needs.iter().copied())

@@ -441,7 +441,9 @@ mod tests {
             Probe::Create => json!(Created::default()),
             Probe::Shapes => json!([("X_KEY", Call::default())]),
             Probe::Later => json!(Later::default()),
-            Probe::Malformed => json!(Malformed { calls: vec![(Call::default(), true)], lenient: true }),
+            Probe::Malformed => {
+                json!(Malformed { calls: vec![(Call::default(), true)], lenient: true })
+            }
             Probe::Cycles => json!(Cycled::default()),
             Probe::Build => json!(Built::default()),
             Probe::Concurrent => json!(Concurrent::default()),

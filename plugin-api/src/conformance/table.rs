@@ -211,4 +211,3 @@ fn seen<T: serde::de::DeserializeOwned>(ended: &Ended, owner: &str) -> Result<T,
         Ended::Omitted(why) => Err(Judgement::Skip(why.clone())),
     }
 }
-

@@ -182,7 +182,7 @@ impl Answer {
     ///
     /// # Errors
     /// Network errors that are repeated.
-    pub fn document<T: DeserializeOwned>(&self, what: &str) -> Result<T, Failure> {
+    pub fn parsed<T: DeserializeOwned>(&self, what: &str) -> Result<T, Failure> {
         serde_json::from_slice(&self.body).map_err(|error| {
             let message = format!("{what}: the answer is incomplete, or another server's");
             Failure::network(Error::new(ErrorKind::Network, message).caused_by(&error))
@@ -192,7 +192,7 @@ impl Answer {
     /// Returns the failure that a status means by HTTP alone, for services without error codes: 429 and 5xx are
     /// repeated, 429 after the pause that the server requests; other statuses are final.
     #[must_use]
-    pub fn refusal(&self, what: &str) -> Failure {
+    pub fn by_status(&self, what: &str) -> Failure {
         let (kind, action) = match self.status {
             401 | 403 => (ErrorKind::Auth, RetryAction::GiveUp),
             404 | 410 => (ErrorKind::NotFound, RetryAction::GiveUp),

@@ -181,7 +181,8 @@ mod tests {
             let Value::Object(request) = request else { unreachable!() };
             unknown(step, &request).into_iter().map(|one| one.path).collect::<Vec<_>>()
         };
-        let resources = json!({"resources": [{"kind": "file"}, {"knid": "file"}], "reason": "done"});
+        let resources =
+            json!({"resources": [{"kind": "file"}, {"knid": "file"}], "reason": "done"});
         assert_eq!(read(Step::Discard, resources), ["resources.knid"]);
         assert!(read(Step::Discard, json!({"resources": 7})).is_empty());
         assert!(read(Step::Check, json!({"build": null, "online": "yes"})).is_empty());

@@ -21,8 +21,8 @@ use crate::{
     error::{Error, Result, Stage},
     interrupt::{self, Interrupt},
     journal::{Entry, Journal, Key},
-    plugins::{BaseDisk, Loader, Plugin, RunHost, TRACE_TO_STANDARD_ERROR, TRACE_VARIABLE},
     plan::check_name,
+    plugins::{BaseDisk, Loader, Plugin, RunHost, TRACE_TO_STANDARD_ERROR, TRACE_VARIABLE},
     random,
     report::{OutputMode, Reporter},
     settings::{Environment, Layers, Resolved, core_rows, keys},
@@ -72,11 +72,7 @@ pub(super) fn command() -> Command {
 ///
 /// # Errors
 /// The provider's, and usage errors.
-pub(super) fn run(
-    matches: &ArgMatches,
-    layers: Layers,
-    environment: &Environment,
-) -> Result<()> {
+pub(super) fn run(matches: &ArgMatches, layers: Layers, environment: &Environment) -> Result<()> {
     let file = matches.get_one::<PathBuf>("FILE").cloned().unwrap_or_default();
     let trace = check::trace(matches)?;
     let trace = trace.as_deref().map_or(TRACE_TO_STANDARD_ERROR.into(), Path::to_string_lossy);

@@ -60,7 +60,9 @@ pub(in crate::conformance) fn stub(evidence: &Evidence) -> Judgement {
     settle(|| {
         let built = evidence.built()?;
         if built.reach != Reach::Stub {
-            return Ok(Judgement::Skip("not declared: the description has another `status`".to_owned()));
+            return Ok(Judgement::Skip(
+                "not declared: the description has another `status`".to_owned(),
+            ));
         }
         let mut problems = Vec::new();
         for step in ["upload", "register"] {
@@ -129,7 +131,9 @@ pub(in crate::conformance) fn progress(evidence: &Evidence) -> Judgement {
     settle(|| {
         let built = whole(evidence)?;
         if built.reports.progress.is_empty() {
-            return Ok(Judgement::Skip("it reported no progress: `progress` is optional".to_owned()));
+            return Ok(Judgement::Skip(
+                "it reported no progress: `progress` is optional".to_owned(),
+            ));
         }
         let mut last: BTreeMap<(&str, u32), (u64, u64)> = BTreeMap::new();
         let mut problems = Vec::new();

@@ -24,9 +24,7 @@ fn with(
     evidence: &Evidence,
     judge: impl FnOnce(&Described, &Description) -> Judgement,
 ) -> Judgement {
-    settle(|| {
-        Ok(judge(&evidence.described()?, &super::description(evidence)?))
-    })
+    settle(|| Ok(judge(&evidence.described()?, &super::description(evidence)?)))
 }
 
 pub(in crate::conformance) fn name(evidence: &Evidence) -> Judgement {
