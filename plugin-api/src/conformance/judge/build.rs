@@ -60,9 +60,7 @@ pub(in crate::conformance) fn stub(evidence: &Evidence) -> Judgement {
     settle(|| {
         let built = evidence.built()?;
         if built.reach != Reach::Stub {
-            return Ok(Judgement::Skip(
-                "not declared: the description has another `status`".to_owned(),
-            ));
+            return Ok(Judgement::Skip("its `status` is not `stub`".to_owned()));
         }
         let mut problems = Vec::new();
         for step in ["upload", "register"] {
