@@ -301,7 +301,11 @@ fn undeclared(evidence: &Evidence) -> Judgement {
         if seen.undeclared.is_empty() {
             let description = description(evidence)?;
             let is_complete = Step::ALL.iter().all(|step| step.is_declared_by(&description));
-            let why = if is_complete { "every optional step is declared" } else { "see `create`" };
+            let why = match &seen.reach {
+                _ if is_complete => "every optional step is declared",
+                Reach::Dry(why) => why,
+                _ => "see `create`",
+            };
             return Ok(Judgement::Skip(why.to_owned()));
         }
         let mut problems = Vec::new();

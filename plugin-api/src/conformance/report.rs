@@ -90,13 +90,13 @@ impl Report {
                 Verdict::Fail => "FAIL",
                 Verdict::Skip => "skip",
             };
-            let _ = writeln!(text, "  {word}  {:<15} {}", row.id, row.title);
+            let _ = writeln!(text, "  {word}  {:<17} {}", row.id, row.title);
             // How disturbed builds ended is worth reading although all are permitted.
             if row.verdict != Verdict::Pass || row.id.starts_with("fault-") {
-                let _ = writeln!(text, "        {:<15} {}", "", row.detail);
+                let _ = writeln!(text, "        {:<17} {}", "", row.detail);
             }
             if let Some(remedy) = &row.remedy {
-                let _ = writeln!(text, "        {:<15} remedy: {remedy}", "");
+                let _ = writeln!(text, "        {:<17} remedy: {remedy}", "");
             }
         }
         let count = |verdict| self.checks.iter().filter(|row| row.verdict == verdict).count();

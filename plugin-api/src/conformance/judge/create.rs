@@ -76,7 +76,7 @@ pub(in crate::conformance) fn later(evidence: &Evidence) -> Judgement {
         let comparable = |call: Option<&Call>| call.is_some_and(|call| call.failure.is_none());
         let with_request = later.request.is_some() && comparable(created.check.as_ref());
         if !comparable(Some(&created.plain)) && !with_request {
-            return Ok(Judgement::Skip("see `create`".to_owned()));
+            return Ok(Judgement::Skip("it makes no instance without settings".to_owned()));
         }
         let mut problems = Vec::new();
         if created.plain.failure.is_none() && later.setting.failure.is_some() {
