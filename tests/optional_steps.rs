@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     harness::{Sandbox, built, cargo, needs_python, root},
     plugins_program::faulty,
-    provider_check::{report, with_verdict},
+    provider_check::{report, unchecked, with_verdict},
 };
 
 /// The provider whose account is a directory.
@@ -50,7 +50,7 @@ fn a_provider_with_optional_steps_keeps_the_contract_in_both_transports() {
     for args in [&[][..], &["--isolate"]] {
         let report = checked("", args);
         assert!(with_verdict(&report, "fail").is_empty(), "{report:#}");
-        assert_eq!(with_verdict(&report, "skip"), ["stub"], "{report:#}");
+        assert_eq!(unchecked(&report), ["stub"], "{report:#}");
         assert_eq!(row(&report, "inventory")["detail"], "2 items");
         let untried = "only for an unknown image: manage.share, manage.unshare, manage.publish, manage.copy, manage.modify";
         assert_eq!(row(&report, "manage")["detail"], untried);
@@ -254,5 +254,7 @@ fn a_program_without_the_steps_answers_unsupported() {
         row(&report, "undeclared")["detail"],
         "there is no `inventory`; there is no `manage`; there is no `locate`"
     );
-    assert_eq!(row(&report, "inventory")["detail"], "not declared, see `undeclared`");
+    let inventory = row(&report, "inventory");
+    let reason = "not declared: the description has no `inventory` in its `capabilities`";
+    assert_eq!((&inventory["verdict"], &inventory["detail"]), (&json!("skip"), &json!(reason)));
 }

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 use serde_json::Value;
 
 use crate::{
-    harness::{Sandbox, needs_python, plugin_directory, root},
+    harness::{Sandbox, hostile, needs_python, plugin_directory, root},
     plugins_program::faulty,
 };
 
@@ -31,12 +31,31 @@ pub(crate) fn with_verdict(report: &Value, verdict: &str) -> Vec<String> {
     rows.map(|row| row["id"].as_str().unwrap().to_owned()).collect()
 }
 
+/// Ids and reasons of the checks that were skipped.
+fn reasons(report: &Value) -> Vec<(&str, &str)> {
+    let rows = report["checks"].as_array().unwrap().iter();
+    let rows = rows.filter(|row| row["verdict"] == "skip");
+    rows.map(|row| (row["id"].as_str().unwrap(), row["detail"].as_str().unwrap())).collect()
+}
+
+/// Begin of the reason why a check about what a provider does not declare is skipped.
+const NOT_DECLARED: &str = "not declared: the description has no ";
+
+/// Ids of the checks that were skipped for another reason than what the provider declares.
+pub(crate) fn unchecked(report: &Value) -> Vec<String> {
+    let by_declaration = |detail: &str| {
+        detail.starts_with(NOT_DECLARED) || detail == "every optional step is declared"
+    };
+    let rows = reasons(report).into_iter().filter(|(_, detail)| !by_declaration(detail));
+    rows.map(|(id, _)| id.to_owned()).collect()
+}
+
 /// Checks that every provider must pass without any settings.
 #[track_caller]
 fn conforms(report: &Value, skipped: &[&str]) {
     let failing: Vec<String> = with_verdict(report, "fail");
     assert!(failing.is_empty(), "{report:#}");
-    assert_eq!(with_verdict(report, "skip"), skipped, "{report:#}");
+    assert_eq!(unchecked(report), skipped, "{report:#}");
     assert_eq!(report["conforms"], true);
 }
 
@@ -49,7 +68,24 @@ fn a_local_provider_keeps_the_whole_contract() {
     assert_eq!((code, &report["name"]), (0, &"qcow2".into()));
     let text = sandbox.command(&["providers", "check", file.to_str().unwrap()]).output().unwrap();
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    assert!(text.contains("pass  loads") && text.contains("0 failed, 1 skipped"), "{text}");
+    assert!(text.contains("pass  loads") && text.contains("0 failed, 9 skipped"), "{text}");
+    let undeclared: Vec<(&str, &str)> = reasons(&report)
+        .into_iter()
+        .filter_map(|(id, detail)| Some((id, detail.strip_prefix(NOT_DECLARED)?)))
+        .collect();
+    assert_eq!(
+        undeclared,
+        [
+            ("settings", "`settings`"),
+            ("shapes", "entry of `settings` that is not `secret`"),
+            ("image-name", "`image_name`"),
+            ("tags", "`tags`"),
+            ("secrets", "entry of `settings` with `secret`"),
+            ("inventory", "`inventory` in its `capabilities`"),
+            ("manage", "`manage.…` in its `capabilities`"),
+            ("locate", "`locate` in its `capabilities`"),
+        ]
+    );
 }
 
 /// Ids of checks.
@@ -269,4 +305,141 @@ fn a_file_that_is_not_a_provider_fails_with_a_remedy() {
     assert!(text.contains("remedy: a provider crate needs `export_provider!`"), "{text}");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.starts_with("error: plugin `/lib/"), "{errors}");
+}
+
+/// Ids of the rows.
+fn ids(report: &Value) -> Vec<&str> {
+    let rows = report["checks"].as_array().unwrap().iter();
+    rows.map(|row| row["id"].as_str().unwrap()).collect()
+}
+
+/// The steps that a recorded check called.
+fn called(trace: &str) -> Vec<String> {
+    let lines = trace.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let calls = lines.filter(|line| line["direction"] == "to_provider");
+    let mut names: Vec<String> =
+        calls.filter_map(|line| Some(line["message"]["method"].as_str()?.to_owned())).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+#[test]
+fn chosen_checks_alone_are_run_and_reported() {
+    let sandbox = Sandbox::new();
+    let file = plugin("qcow2");
+    let file = file.to_str().unwrap();
+    let (_, all) = report(&sandbox, &[file], &[]);
+    let count = ids(&all).len();
+    assert!(all["not_chosen"].is_null());
+    for (choice, expected, calls) in [
+        (&["--only", "name"][..], &["name"][..], &["describe"][..]),
+        (&["--only", "symbols,create"], &["symbols", "create"], &["check", "create", "describe"]),
+        // In the order of the table; what they need is run, and not reported.
+        (
+            &["--only", "taken", "--only", "ledger"],
+            &["ledger", "taken"],
+            &["check", "create", "create_disk", "describe", "discard", "register", "upload"],
+        ),
+        (&["--isolate", "--only", "create"], &["create"], &["check", "create", "describe"]),
+    ] {
+        let trace = sandbox.path().join("trace.jsonl");
+        let _ = fs::remove_file(&trace);
+        let recorded = ["--trace-protocol", trace.to_str().unwrap()];
+        let (code, report) = report(&sandbox, &[&[file], choice, &recorded].concat(), &[]);
+        assert_eq!((code, ids(&report)), (0, expected.to_vec()), "{choice:?}");
+        assert_eq!(report["not_chosen"], count - expected.len());
+        let mut steps = called(&fs::read_to_string(&trace).unwrap());
+        // Processes of isolated libraries.
+        steps.retain(|step| !["cancel", "initialize"].contains(&step.as_str()));
+        assert_eq!(steps, calls, "{choice:?}");
+    }
+    let text = sandbox.command(&["providers", "check", file, "--only", "abi"]).output().unwrap();
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.ends_with(&format!("0 skipped, {} not chosen\n", count - 1)), "{text}");
+}
+
+#[test]
+fn a_chosen_check_says_why_another_one_prevents_it() {
+    let sandbox = Sandbox::new();
+    let file = hostile().to_str().unwrap();
+    let args = [file, "--only", "taken"];
+    let (code, report) = report(&sandbox, &args, &[("HOSTILE", "upload-panic")]);
+    assert_eq!((code, ids(&report)), (0, vec!["taken"]));
+    let detail = report["checks"][0]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("see `build`: `upload` failed (panic)"), "{detail}");
+}
+
+#[test]
+fn checks_that_cannot_be_chosen_are_refused() {
+    let sandbox = Sandbox::new();
+    let file = plugin("qcow2");
+    for (words, texts) in [
+        (
+            &["--only", "takn"][..],
+            &["check `takn` does not exist", "did you mean `taken`?", "ledger, "][..],
+        ),
+        (&["--only", "build,zzz"], &["check `zzz` does not exist", "the checks are loads, "]),
+        (&["--only", "fault-lost"], &["check `fault-lost` needs --faults"]),
+        (
+            &["--inventory", "true"],
+            &["--inventory needs the settings of a test account", "with -c"],
+        ),
+        (&["--faults", "X=y"], &["--faults needs the settings of a test account"]),
+    ] {
+        let args = [&["providers", "check", file.to_str().unwrap()], words].concat();
+        let output = sandbox.command(&args).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let is_named = texts.iter().all(|text| errors.contains(text));
+        assert!(output.status.code() == Some(2) && is_named, "{words:?}: {errors}");
+    }
+}
+
+/// The file of settings has one meaning under each of its names, and is never taken from the environment: a cloud is
+/// used only when the command says so.
+#[test]
+fn settings_come_from_the_file_that_the_command_names() {
+    let sandbox = Sandbox::new();
+    let cloud = sandbox.path().join("cloud");
+    fs::create_dir(&cloud).unwrap();
+    sandbox.write("c.yml", &format!("HOSTILE_CLOUD: {}\n", cloud.display()));
+    let file = hostile().to_str().unwrap();
+    let verdict = |args: &[&str], variables: &[(&str, &str)]| {
+        let args = [&[file, "--only", "build"], args].concat();
+        let (_, report) = report(&sandbox, &args, variables);
+        report["checks"][0]["verdict"].as_str().unwrap().to_owned()
+    };
+    for flag in [
+        &["-c", "c.yml"][..],
+        &["--config", "c.yml"],
+        &["--config=c.yml"],
+        &["--config-file", "c.yml"],
+    ] {
+        assert_eq!(verdict(flag, &[("HOSTILE", "")]), "pass", "{flag:?}");
+    }
+    let listing = format!("ls '{}'", cloud.display());
+    assert_eq!(verdict(&["-c", "c.yml", "--inventory", &listing], &[("HOSTILE", "")]), "pass");
+    let sandbox = Sandbox::with_cloud();
+    let alibaba = plugin("alibaba");
+    let args = [alibaba.to_str().unwrap(), "--only", "build"];
+    let (_, report) = report(&sandbox, &args, &[("F5_CONFIG_FILE", "config.yml")]);
+    assert_eq!(report["checks"][0]["verdict"], "skip", "{report:#}");
+}
+
+#[test]
+fn remedies_for_a_program_are_in_the_words_of_the_protocol() {
+    if !needs_python() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let fault = "host.log('k ' + host.call('secret', key='PYDIR_SEAL_KEY'))";
+    let program = faulty(&sandbox, fault).join("build-image-provider-faulty");
+    let remedy = |file: &str, variables: &[(&str, &str)]| {
+        let (_, report) = report(&sandbox, &[file, "--only", "secrets"], variables);
+        report["checks"][0]["remedy"].as_str().unwrap_or_default().to_owned()
+    };
+    let of_program = remedy(program.to_str().unwrap(), &[]);
+    assert!(of_program.starts_with("use the answer of `secret` only"), "{of_program}");
+    let of_library = remedy(hostile().to_str().unwrap(), &[("HOSTILE", "secret-log")]);
+    assert!(of_library.starts_with("reveal a `Secret` only"), "{of_library}");
 }

@@ -17,13 +17,13 @@ use crate::{
 };
 
 /// A cloud over HTTP that keeps images in memory.
-struct HttpCloud {
+pub(crate) struct HttpCloud {
     server: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl HttpCloud {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let serve = root().join("tests/http-cloud/serve");
         let mut server = Command::new(serve).stdout(Stdio::piped()).spawn().unwrap();
         let mut url = String::new();
@@ -32,7 +32,7 @@ impl HttpCloud {
     }
 
     /// A command that lists everything.
-    fn listing(&self) -> String {
+    pub(crate) fn listing(&self) -> String {
         format!("curl -s {}/list", self.url)
     }
 }

@@ -4,7 +4,11 @@ use std::{fs, time::Instant};
 
 use build_image_plugin_api::plugin_file_name;
 
-use crate::harness::{Sandbox, built, cargo, names, root};
+use crate::{
+    harness::{Run, Sandbox, built, cargo, names, needs, needs_python, root, tool},
+    provider_check::{report, unchecked, with_verdict},
+    provider_faults::HttpCloud,
+};
 
 fn succeeded(what: &str, output: &std::process::Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -82,4 +86,92 @@ fn names_that_cannot_be_and_directories_that_are_there_are_refused() {
     let version = build_image_plugin_api::ABI_VERSION;
     let dependency = format!("build-image-plugin-api = {{ version = \"{version}\" }}");
     assert!(manifest.unwrap().contains(&dependency));
+}
+
+/// Rows that do not apply to the new programs.
+const OF_LIBRARIES: [&str; 4] = ["symbols", "libraries", "unwind", "stub"];
+
+/// Creates a provider in a language; returns its file.
+fn program(sandbox: &Sandbox, language: &str) -> String {
+    let args = ["providers", "new", "tin", "--path", language, "--language", language];
+    let next = succeeded("new", &sandbox.command(&args).output().unwrap());
+    assert!(next.contains("providers check ./build-image-provider-tin -c test.yml"), "{next}");
+    let directory = sandbox.path().join(language).join("build-image-provider-tin");
+    assert_eq!(names(&directory), ["README.md", "build-image-provider-tin", "test.yml"]);
+    directory.join("build-image-provider-tin").display().to_string()
+}
+
+#[test]
+fn new_programs_keep_the_contract_with_a_directory_and_with_a_service() {
+    if !needs_python() || !needs(&["jq", "curl"]) {
+        return;
+    }
+    std::thread::scope(|scope| {
+        for language in ["bash", "python"] {
+            scope.spawn(move || {
+                let (sandbox, cloud) = (Sandbox::new(), HttpCloud::start());
+                let file = program(&sandbox, language);
+                // Nothing fails without settings; most steps need a cloud.
+                let (code, dry) = report(&sandbox, &[&file], &[]);
+                assert_eq!((code, with_verdict(&dry, "fail")), (0, vec![]), "{language}: {dry:#}");
+                let store = sandbox.path().join("store");
+                fs::create_dir(&store).unwrap();
+                sandbox.write("d.yml", &format!("TIN_DIRECTORY: {}\n", store.display()));
+                let store = store.display();
+                let tags = format!("find '{store}' -name image.json -exec cat {{}} +");
+                let listing = format!("ls -A '{store}'; {tags}");
+                let args = [file.as_str(), "-c", "d.yml", "--inventory", &listing];
+                let (code, local) = report(&sandbox, &args, &[]);
+                assert_eq!(with_verdict(&local, "fail"), [""; 0], "{language}: {local:#}");
+                assert_eq!(unchecked(&local), OF_LIBRARIES, "{language}: {local:#}");
+                assert_eq!(
+                    (code, fs::read_dir(sandbox.path().join("store")).unwrap().count()),
+                    (0, 0)
+                );
+                let service = format!("TIN_ENDPOINT: {}\nTIN_KEY: not-a-real-key\n", cloud.url);
+                sandbox.write("h.yml", &service);
+                let args = [&file, "-c", "h.yml", "--faults", "TIN_ENDPOINT", "--inventory"];
+                let (code, remote) =
+                    report(&sandbox, &[&args[..], &[&cloud.listing()]].concat(), &[]);
+                assert_eq!(with_verdict(&remote, "fail"), [""; 0], "{language}: {remote:#}");
+                assert_eq!(unchecked(&remote), OF_LIBRARIES, "{language}: {remote:#}");
+                assert_eq!(code, 0);
+            });
+        }
+    });
+}
+
+/// An upload of a new program that was killed is continued where the service has its bytes.
+#[test]
+fn a_new_program_continues_an_upload_to_a_service() {
+    if !needs_python() || !needs(&["jq", "curl"]) {
+        return;
+    }
+    for language in ["bash", "python"] {
+        let (sandbox, cloud) = (Sandbox::new(), HttpCloud::start());
+        let file = program(&sandbox, language);
+        let disk = sandbox.disk("disk.raw", 24, 24);
+        let disk = disk.to_str().unwrap();
+        sandbox.write("h.yml", &format!("TIN_ENDPOINT: {}\nTIN_KEY: not-a-real-key\n", cloud.url));
+        let step = |words: &[&str], failpoint: Option<&str>| {
+            let mut command = sandbox.command(&["providers", "run-step", &file]);
+            command.args(words).args(["-c", "h.yml", "--state", "state", "--raw", disk]);
+            command.envs(failpoint.map(|point| ("BUILD_IMAGE_FAILPOINT", point)));
+            Run::of(&command.output().unwrap(), None)
+        };
+        assert_ne!(step(&["upload"], Some("after:checkpoint")).code, 0);
+        let resumed = step(&["upload"], None);
+        assert_eq!(resumed.code, 0, "{language}: {}", resumed.stderr);
+        assert!(
+            !resumed.stderr.contains("not-a-real-key")
+                && !resumed.stdout.contains("not-a-real-key")
+        );
+        let answer: serde_json::Value = serde_json::from_str(&resumed.stdout).unwrap();
+        let (sent, whole) = (answer["bytes_sent"].as_u64().unwrap(), 24 << 20);
+        assert!(sent > 0 && sent < whole, "{language}: {sent} bytes were sent again");
+        assert_eq!(step(&["register"], None).code, 0);
+        assert_eq!(step(&["discard"], None).code, 0);
+        let listed = tool(sandbox.path(), &["curl", "-s", &format!("{}/list", cloud.url)]);
+        assert_eq!(listed, "", "{language}");
+    }
 }

@@ -1,6 +1,10 @@
 //! Runs single steps of providers (`build-image providers run-step`), as their authors do.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::{Value, json};
 
@@ -15,11 +19,12 @@ fn providers(sandbox: &Sandbox) -> Vec<(PathBuf, &'static [&'static str])> {
     let args = ["providers", "new", "tin", "--language", "bash"];
     assert!(sandbox.command(&args).output().unwrap().status.success());
     let bash = sandbox.path().join("build-image-provider-tin/build-image-provider-tin");
+    sandbox.write("tin.yml", "TIN_DIRECTORY: state/images\n");
     vec![
         (plugin("qcow2"), &[]),
         (plugin("qcow2"), &["--isolate"]),
         (python, &["--config", "secret.yml"]),
-        (bash, &[]),
+        (bash, &["-c", "tin.yml"]),
     ]
 }
 
@@ -76,7 +81,7 @@ fn the_steps_of_every_kind_of_provider_run_one_by_one() {
         let early = run("register");
         early.failed(2, &["register needs what upload has returned", "run the step upload"]);
         let uploaded = run("upload");
-        let location = answer(&uploaded)["location"].as_str().unwrap().to_owned();
+        let mut location = answer(&uploaded)["location"].as_str().unwrap().to_owned();
         let seen = methods(&uploaded);
         // A library in the same process has the host write the disk.
         for expected in [
@@ -88,11 +93,17 @@ fn the_steps_of_every_kind_of_provider_run_one_by_one() {
             let is_there = seen.iter().any(|method| expected.contains(&method.as_str()));
             assert!(is_there, "{file}: {expected:?}: {seen:?}");
         }
+        // The new program keeps each upload in a directory.
+        let is_directory = Path::new(&location).is_dir();
+        if is_directory {
+            location.push_str("/disk");
+        }
         let sample = sandbox.path().join("state/sample.raw");
         let same = ["compare", "-f", "qcow2", "-F", "raw", &location, sample.to_str().unwrap()];
         let compared = Command::new("qemu-img").args(same).output().unwrap();
         assert!(compared.status.success(), "{file}: the image is the disk");
-        assert_eq!(answer(&run("register"))["images"][0]["id"], *location);
+        let id = answer(&run("register"))["images"][0]["id"].clone();
+        assert!(is_directory || id == *location, "{file}: {id}");
         let discarded = answer(&run("discard"));
         assert_eq!(discarded["remaining"], json!([]), "{file}");
         assert_eq!(discarded["removed"].as_array().unwrap().len(), 1, "{file}");
@@ -159,4 +170,62 @@ fn the_members_of_a_request_replace_those_of_the_sample() {
         }
         Run::of(&command.args(words).output().unwrap(), None).failed(code, texts);
     }
+}
+
+#[test]
+fn unknown_members_of_a_request_cause_warnings() {
+    let sandbox = Sandbox::new();
+    let file = plugin("qcow2");
+    let file = file.to_str().unwrap();
+    sandbox.write("r.json", r#"{"build": {"image_nam": "x"}, "colour": false, "online": false}"#);
+    let checked = step(&sandbox, file, &["check", "--request", "r.json"]);
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
+    for text in [
+        "step check knows no member `build.image_nam`",
+        "did you mean `image_name`?",
+        "step check knows no member `colour`",
+        "the members here are build, host, online",
+    ] {
+        assert!(checked.stderr.contains(text), "{text}: {}", checked.stderr);
+    }
+    assert!(!checked.stderr.contains("`online`"), "{}", checked.stderr);
+}
+
+#[test]
+fn the_name_and_the_tags_of_the_settings_are_those_of_the_sample() {
+    if !needs(&["jq"]) {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let (bash, _) = providers(&sandbox).pop().unwrap();
+    let bash = bash.to_str().unwrap();
+    let config = |name: &str, tags: &str| {
+        let text = "TIN_DIRECTORY: state/images\nCLOUD_IMAGE_NAME: ";
+        sandbox.write("c.yml", &format!("{text}{name}\nIMAGE_TAGS: [{{{tags}}}]\n"));
+    };
+    let run = |name: &str| step(&sandbox, bash, &[name, "-c", "c.yml"]);
+    config("web", "owner: us");
+    assert_eq!(run("upload").code, 0);
+    assert_eq!(answer(&run("register"))["images"][0]["name"], "web");
+    let properties =
+        fs::read_to_string(sandbox.path().join("state/images/web/image.json")).unwrap();
+    assert!(properties.contains(r#""owner":"us""#), "{properties}");
+    for (name, tags, key) in
+        [("db", "owner: us", "CLOUD_IMAGE_NAME"), ("web", "a: b", "IMAGE_TAGS")]
+    {
+        config(name, tags);
+        let texts =
+            [format!("{key} differs from that of the earlier steps"), "another --state".into()];
+        run("discard").failed(2, &[&texts[0], &texts[1]]);
+    }
+    config("We b", "owner: us");
+    run("check").failed(2, &["image name `We b`"]);
+    config("web", "owner: us");
+    assert_eq!(answer(&run("discard"))["remaining"], json!([]));
+    // A provider that does not declare them: a build warns, and so does this.
+    sandbox.write("c.yml", "CLOUD_IMAGE_NAME: web\n");
+    let file = plugin("qcow2");
+    let args = ["providers", "run-step", file.to_str().unwrap(), "check", "-c", "c.yml"];
+    let warned = Run::of(&sandbox.command(&args).output().unwrap(), None);
+    assert!(warned.stderr.contains("its description has no `image_name`"), "{}", warned.stderr);
 }

@@ -38,3 +38,12 @@ pub mod signature;
 mod source;
 pub mod tags;
 pub mod trust;
+
+/// Readers for the fuzz targets.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::{
+        packages::fuzzing::{archive, challenge, index, manifest},
+        plugins::is_message,
+    };
+}

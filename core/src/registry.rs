@@ -12,6 +12,7 @@ use crate::{
     report::{Outcome, Reporter},
     settings::{Registry, Resolved, keys},
     source::{Answered, Post},
+    tags::exact_size,
 };
 
 /// Posts the facts of a registered image to IMAGE_REGISTRATION_URL, if that is set. The image stays whether or not
@@ -84,7 +85,7 @@ fn attributes(plan: &Plan, settings: &Resolved, outcome: &Outcome) -> BTreeMap<S
         ("build_time", json!(outcome.duration())),
         ("image_name", json!(outcome.image_name)),
         ("image_id", json!(outcome.image_id)),
-        ("image_size", json!(format!("{}GiB", plan.build.virtual_size.div_ceil(1 << 30)))),
+        ("image_size", json!(exact_size(plan.build.virtual_size))),
         ("platform", json!(plan.platform)),
     ]
     .map(|(name, value)| (name.to_owned(), value))

@@ -55,6 +55,18 @@ pub fn compose(mut automatic: Tags, add: Option<&Value>, exclude: Option<&Value>
     Ok(automatic)
 }
 
+/// Formats a size in the largest binary unit of which it is a multiple: `20GiB`, as the tool that this one succeeds,
+/// whose disks are whole gibibytes; `64MiB` for a smaller disk.
+#[must_use]
+pub fn exact_size(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = units.iter().find(|(_, shift)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    match unit {
+        Some((name, shift)) => format!("{}{name}", bytes >> shift),
+        None => format!("{bytes}B"),
+    }
+}
+
 /// Drops less useful automatic tags while there are more than the provider permits.
 pub fn fit(tags: &mut Tags, add: Option<&Value>, rules: &TagRules) {
     let maps = add.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
@@ -176,6 +188,20 @@ mod tests {
                 .unwrap();
         assert_eq!(composed, tags(&[("b", "3"), ("c", "x")]));
         assert!(compose(Tags::new(), Some(&json!(["word"])), None).is_err());
+    }
+
+    #[test]
+    fn sizes_are_exact_and_whole_gibibytes_are_written_as_before() {
+        for (bytes, text) in [
+            (20 << 30, "20GiB"),
+            (2048 << 30, "2048GiB"),
+            (64 << 20, "64MiB"),
+            (3 << 29, "1536MiB"),
+            ((5 << 20) + 512, "5243392B"),
+            ((5 << 20) + 1024, "5121KiB"),
+        ] {
+            assert_eq!(exact_size(bytes), text);
+        }
     }
 
     #[test]

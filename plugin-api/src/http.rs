@@ -1,26 +1,28 @@
 //! Sends HTTP requests of a provider, each once: with bounds on times and sizes, without redirects, over TLS with
-//! `ring`. The provider decides what an answer means; [`retry`](crate::retry::retry) repeats requests.
+//! `ring`. The provider decides what an answer means; [`retry`](crate::retry::retry) repeats requests. The
+//! [guide](crate::book::http) has examples.
 //!
 //! Types of `reqwest` 0.13 are part of this module, so its version follows that of this crate's minor version.
 
+mod message;
 mod proxy;
 
-use std::{borrow::Cow, net::IpAddr, sync::Once, time::Duration};
+use std::{net::IpAddr, sync::Once, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use reqwest::{
-    Method, Url,
-    header::{HeaderMap, HeaderName, HeaderValue},
-};
-use serde_json::Value;
+use bytes::BytesMut;
 use tokio::time::Instant;
 
-use crate::{
-    Error, ErrorKind, Result,
-    retry::{Failure, LONGEST_REQUESTED},
-};
+use crate::{Error, ErrorKind, Result, retry::Failure};
 
-pub use proxy::environment_proxy;
+pub use self::{
+    message::{Answer, Body, Outgoing},
+    proxy::environment_proxy,
+};
+/// Types of the libraries behind this module: a provider needs no dependency on them.
+pub use {
+    bytes::Bytes,
+    reqwest::{Method, Url, header},
+};
 
 /// Time limit for establishing a connection.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -175,111 +177,6 @@ pub struct Client {
     hints: Hints,
 }
 
-/// A request that is ready to be sent once.
-#[must_use]
-pub struct Outgoing {
-    method: Method,
-    url: String,
-    headers: Vec<(Cow<'static, str>, String)>,
-    body: Body,
-}
-
-/// A request's body.
-#[non_exhaustive]
-pub enum Body {
-    /// None.
-    Empty,
-    /// Bytes in memory.
-    Bytes(Bytes),
-    /// A stream, with its length in bytes when it is known.
-    Stream(reqwest::Body, Option<u64>),
-}
-
-impl Outgoing {
-    /// A request without headers and body.
-    pub fn new(method: Method, url: impl Into<String>) -> Self {
-        Self { method, url: url.into(), headers: Vec::new(), body: Body::Empty }
-    }
-
-    /// Adds a header. The values of `authorization` and of names that end with `-token` are never logged.
-    pub fn header(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
-    }
-
-    /// Sets the body.
-    pub fn body(mut self, body: Body) -> Self {
-        self.body = body;
-        self
-    }
-
-    fn into_request(self, client: &reqwest::Client) -> Result<reqwest::Request> {
-        let invalid = |error: &(dyn std::error::Error + 'static)| {
-            Error::internal("the request is invalid").caused_by(error)
-        };
-        let mut builder = client.request(self.method, self.url);
-        for (name, value) in self.headers {
-            let name = HeaderName::try_from(name.as_ref()).map_err(|error| invalid(&error))?;
-            let mut value = HeaderValue::try_from(value).map_err(|error| invalid(&error))?;
-            value.set_sensitive(name == "authorization" || name.as_str().ends_with("-token"));
-            builder = builder.header(name, value);
-        }
-        builder = match self.body {
-            Body::Empty => builder,
-            Body::Bytes(bytes) => builder.body(bytes),
-            Body::Stream(body, None) => builder.body(body),
-            Body::Stream(body, Some(length)) => builder.header("content-length", length).body(body),
-        };
-        builder.build().map_err(|error| invalid(&error.without_url()))
-    }
-}
-
-/// An answer of a server, with any status.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Answer {
-    /// HTTP status.
-    pub status: u16,
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body; empty for `HEAD`.
-    pub body: Bytes,
-}
-
-impl Answer {
-    /// An answer with this status, these headers, and this body.
-    #[must_use]
-    pub fn new(status: u16, headers: HeaderMap, body: impl Into<Bytes>) -> Self {
-        Self { status, headers, body: body.into() }
-    }
-
-    /// Returns the text of a header.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).and_then(|value| value.to_str().ok())
-    }
-
-    /// Whether the status is 2xx.
-    #[must_use]
-    pub fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-
-    /// Parses the body; `None` when it is not JSON.
-    #[must_use]
-    pub fn json(&self) -> Option<Value> {
-        serde_json::from_slice(&self.body).ok()
-    }
-
-    /// Returns the pause that the server requests (`Retry-After` in seconds, RFC 9110 section 10.2.3), at most
-    /// [`LONGEST_REQUESTED`].
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        let seconds = self.header("retry-after").and_then(|text| text.trim().parse().ok());
-        seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_REQUESTED))
-    }
-}
-
 impl Client {
     /// Configures a client. `user_agent` is `name/version`.
     #[must_use]
@@ -299,7 +196,7 @@ impl Client {
     /// # Errors
     /// Broken connections, and answers longer than [`MAX_ANSWER`]; refusals are answers.
     pub async fn send(&self, outgoing: Outgoing, what: &str) -> Result<Answer, Failure> {
-        let here = Url::parse(&outgoing.url).is_ok_and(|url| is_loopback(&url));
+        let here = Url::parse(outgoing.url()).is_ok_and(|url| is_loopback(&url));
         let client = match (&self.direct, &self.proxied) {
             (Some(direct), Some(_)) if here => direct,
             (_, Some(client)) | (Some(client), None) => client,

@@ -57,6 +57,9 @@ pub mod book {
     #[doc = include_str!("../docs/async.md")]
     #[cfg(feature = "async")]
     pub mod asynchronous {}
+    #[doc = include_str!("../docs/http.md")]
+    #[cfg(feature = "http")]
+    pub mod http {}
     #[doc = include_str!("../docs/testing.md")]
     pub mod testing {}
 }

@@ -15,15 +15,17 @@ use build_image_disk::view::View;
 use build_image_plugin_api::{
     Description, DiskSpec, Error as Failure,
     conformance::{
-        DiskBytes, Refusal, Report, Subject, Suite, Ways, can_disturb, plain_disk, serve,
+        DiskBytes, Refusal, Report, Subject, Suite, Ways, can_disturb, check_ids, plain_disk, serve,
     },
 };
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use super::unknown::nearest_word;
 use crate::{
     error::{Error, Result, Stage},
     plugins::{BaseDisk, Loader, TRACE_VARIABLE, begin_trace},
-    settings::{Environment, FileLayer, Layers, Row},
+    report::{OutputMode, Reporter},
+    settings::{Environment, Layers, Row, keys},
 };
 
 /// Hidden verb of the child processes in which providers are tested.
@@ -37,8 +39,10 @@ pub(super) fn command() -> Command {
         .about("check whether a provider keeps the contract: one row per demand, with its remedy")
         .after_help(
             "FILE is a library or a program. With --isolate a library is checked as builds with --isolate run it.\n\
-             Without --config, steps that need a cloud are skipped. With it, the settings must lead to a\n\
+             Without -c (--config), steps that need a cloud are skipped. With it, the settings must lead to a\n\
              fake cloud or a test account: a small disk is uploaded about ten times, registered and removed.\n\
+             A file that F5_CONFIG_FILE names is not used.\n\
+             --only runs what the named checks need, and reports these checks.\n\
              --faults runs more builds, through a proxy that refuses requests (429, 5xx, 401), resets connections,\n\
              and cuts, loses and delays answers; each must make one image, or fail and leave nothing.\n\
              \n\
@@ -47,17 +51,17 @@ pub(super) fn command() -> Command {
         .arg(Arg::new("FILE").required(true).value_parser(value_parser!(PathBuf)).help("the plugin"))
         .arg(isolate())
         .arg(
-            Arg::new("CONFIG")
-                .long("config")
-                .value_name("PATH")
-                .value_parser(value_parser!(PathBuf))
-                .help("settings of a test account or a fake cloud, as for builds (YAML or JSON)"),
+            Arg::new("ONLY")
+                .long("only")
+                .value_name("CHECK")
+                .action(ArgAction::Append)
+                .value_delimiter(',')
+                .help("run these checks, by the words in the report; repeatable, or with commas"),
         )
         .arg(
             Arg::new("INVENTORY")
                 .long("inventory")
                 .value_name("COMMAND")
-                .requires("CONFIG")
                 .help("shell command that lists the test cloud, one thing per line: leftovers are found"),
         )
         .arg(
@@ -65,7 +69,6 @@ pub(super) fn command() -> Command {
                 .long("faults")
                 .value_name("SETTING[=URL]")
                 .action(ArgAction::Append)
-                .requires("CONFIG")
                 .help("disturb the requests to the test server at URL (http://…), whose address SETTING has; repeatable"),
         )
         .arg(trace_flag("record the messages between host and provider as JSON lines"))
@@ -98,14 +101,33 @@ pub(super) fn probe_command() -> Command {
 ///
 /// # Errors
 /// When a check fails, or settings are invalid.
-pub(super) fn run(matches: &ArgMatches, mut layers: Layers, as_json: bool) -> Result<()> {
+pub(super) fn run(
+    matches: &ArgMatches,
+    mut layers: Layers,
+    environment: &Environment,
+    as_json: bool,
+) -> Result<()> {
     let file = matches.get_one::<PathBuf>("FILE").cloned().unwrap_or_default();
-    if let Some(config) = matches.get_one::<PathBuf>("CONFIG") {
-        layers.file = Some(FileLayer::read(config)?);
+    if !has_config(&layers) {
+        // Settings of real builds may be in the file of the environment.
+        layers.file = None;
+        if let Some(flag) = ["INVENTORY", "FAULTS"].iter().find(|id| matches.contains_id(id)) {
+            let text = format!("--{} needs the settings of a test account", flag.to_lowercase());
+            return Err(Error::usage(text).hint("name a file of settings with -c"));
+        }
     }
     let apart = matches.get_flag("APART");
     let trace = trace(matches)?;
     let mut suite = Suite::new(&file, move || child(apart, trace.as_deref()));
+    for id in chosen(matches)? {
+        suite = suite.only(id);
+    }
+    let reporter = Arc::new(Reporter::new(OutputMode::of_stderr(environment)));
+    reporter.begin_silently("check");
+    let progress = Arc::clone(&reporter);
+    suite = suite.on_progress(move |part| {
+        progress.alive(&format!("{} of {}: {}", part.number, part.count, part.activity));
+    });
     if let Some(command) = matches.get_one::<String>("INVENTORY") {
         suite = suite.inventory(command);
     }
@@ -118,13 +140,41 @@ pub(super) fn run(matches: &ArgMatches, mut layers: Layers, as_json: bool) -> Re
         let faults = matches.get_many::<String>("FAULTS").into_iter().flatten();
         suite = with_settings(suite, &description, &layers, faults)?;
     }
-    let report = suite.run().map_err(|error| temporary_files_error(&error))?;
+    let report = suite.run();
+    reporter.clear();
+    let report = report.map_err(|error| temporary_files_error(&error))?;
     if as_json {
         super::print(&format!("{:#}\n", serde_json::json!(report)));
     } else {
         super::print(&report.text());
     }
     verdict(&report)
+}
+
+/// Returns whether the command line names a file of settings.
+pub(super) fn has_config(layers: &Layers) -> bool {
+    layers.command_line.contains_key(keys::CONFIG_FILE.name())
+}
+
+/// Returns the checks that were chosen.
+fn chosen(matches: &ArgMatches) -> Result<Vec<&str>> {
+    let names = matches.get_many::<String>("ONLY").into_iter().flatten();
+    let names: Vec<&str> = names.map(|name| name.trim()).filter(|name| !name.is_empty()).collect();
+    let has_faults = matches.contains_id("FAULTS");
+    for name in &names {
+        if check_ids().all(|id| id != *name) {
+            let near = nearest_word(check_ids(), name);
+            let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            let all = check_ids().collect::<Vec<_>>().join(", ");
+            return Err(Error::usage(format!("--only: check `{name}` does not exist"))
+                .hint(format!("{near}the checks are {all}")));
+        }
+        if name.starts_with("fault-") && !has_faults {
+            return Err(Error::usage(format!("--only: check `{name}` needs --faults"))
+                .hint("add --faults SETTING=URL, with the address of the test server"));
+        }
+    }
+    Ok(names)
 }
 
 /// Starts the trace of messages that the user requested.

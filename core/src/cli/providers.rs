@@ -2,6 +2,7 @@
 //! locked. None of their code runs in this process.
 
 mod lock;
+mod members;
 mod packages;
 mod show;
 mod step;
@@ -11,8 +12,11 @@ use clap::{Arg, ArgAction, Command};
 use super::{args, build, check, command, scaffold};
 use crate::{
     error::Result,
-    settings::{Environment, Use, rows_for},
+    settings::{Environment, Use, keys, rows_for, rows_of},
 };
+
+/// Another name of the flag `-c` for all verbs here.
+const CONFIG: &str = "config";
 
 /// Returns the parser of the verbs.
 pub(super) fn parser() -> Command {
@@ -23,7 +27,10 @@ pub(super) fn parser() -> Command {
         .help("also accept plugins that are not the ones that were locked");
     let flags = rows_for(Use::Providers)
         .iter()
-        .map(|row| command::flag(row).global(true))
+        .map(|row| {
+            let flag = command::flag(row).global(true);
+            if keys::CONFIG_FILE == *row { flag.visible_alias(CONFIG) } else { flag }
+        })
         .collect::<Vec<Arg>>();
     Command::new("build-image providers")
         .about("Installs, lists, inspects and locks provider plugins.")
@@ -51,7 +58,7 @@ pub(super) fn parser() -> Command {
 /// # Errors
 /// Usage errors, and a plugin that was named and does not load.
 pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
-    let args = args::normalised(args);
+    let args = with_one_config(args::normalised(args));
     let Some(matches) = command::matches(parser(), &args)? else { return Ok(()) };
     let layers = args::core_layers(&args, environment, None)?;
     let selection = layers.resolve(&rows_for(Use::Selection))?;
@@ -63,7 +70,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
             show::inspect(&loader, name.unwrap_or_default(), as_json)
         }
         Some(("lock", sub_matches)) => lock::write(loader, sub_matches.get_flag("UPDATE"), as_json),
-        Some(("check", sub_matches)) => check::run(sub_matches, layers, as_json),
+        Some(("check", sub_matches)) => check::run(sub_matches, layers, environment, as_json),
         Some(("run-step", sub_matches)) => step::run(sub_matches, layers, environment),
         Some(("new", sub_matches)) => scaffold::run(sub_matches),
         Some((check::PROBE, sub_matches)) => check::probe(sub_matches),
@@ -78,6 +85,19 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Replaces the other name of `-c`, so that the file is read whatever the flag is called.
+fn with_one_config(mut args: Vec<String>) -> Vec<String> {
+    let rows = rows_of(&[keys::CONFIG_FILE]);
+    let Some(row) = rows.first() else { return args };
+    for arg in args.iter_mut().take_while(|arg| *arg != "--") {
+        let rest = arg.strip_prefix("--").and_then(|long| long.strip_prefix(CONFIG));
+        if let Some(rest) = rest.filter(|rest| rest.is_empty() || rest.starts_with('=')) {
+            *arg = format!("--{}{rest}", row.long());
+        }
+    }
+    args
 }
 
 #[cfg(test)]
@@ -96,6 +116,9 @@ mod tests {
             "--provider-dir d inspect x --json",
             "inspect --provider-dir=d x",
             "lock --update -c c.yml",
+            "check x --config c.yml",
+            "check x -c c.yml --only build,tags --only taken",
+            "--config-file=c.yml run-step x check",
             "--locked list",
         ] {
             let words = std::iter::once("x").chain(line.split(' '));

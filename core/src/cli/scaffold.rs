@@ -25,21 +25,20 @@ struct Language {
     name: &'static str,
     /// Every file and its template. [`PROGRAM`] is the provider's file, which is executable.
     files: &'static [(&'static str, &'static str)],
-    /// Replacements that turn a template that is a working program into the new one, before all others.
-    renames: &'static [(&'static str, &'static str)],
     /// What to do next.
     next: &'static str,
 }
 
 const PROGRAM: &str = "{{file}}";
-const TRY_PROGRAM: &str = "build-image providers check ./{{file}}\n\
+const TRY_PROGRAM: &str = "mkdir {{name}}-test\n\
+    build-image providers check ./{{file}} -c test.yml \\\n    \
+        --inventory 'ls -A {{name}}-test; find {{name}}-test -name image.json -exec cat {} +'\n\
     build-image --disk disk.raw --provider-file ./{{file}} -p {{name}}\n";
 
 const LANGUAGES: [Language; 3] = [
     Language {
         name: "rust",
         files: &CRATE,
-        renames: &[],
         next: "cargo test\n\
             cargo build --release\n\
             build-image --disk disk.raw --provider-file target/release/{{file}} -p {{name}}\n",
@@ -47,10 +46,10 @@ const LANGUAGES: [Language; 3] = [
     Language {
         name: "python",
         files: &[
-            (PROGRAM, include_str!("../../../providers/example-python/build-image-provider-pydir")),
+            (PROGRAM, include_str!("scaffold/provider.python.in")),
             ("README.md", include_str!("scaffold/README-program.md.in")),
+            ("test.yml", include_str!("scaffold/test.yml.in")),
         ],
-        renames: &[("PYDIR", "{{NAME}}"), ("pydir", "{{name}}"), ("PyDir", "Provider")],
         next: TRY_PROGRAM,
     },
     Language {
@@ -58,11 +57,20 @@ const LANGUAGES: [Language; 3] = [
         files: &[
             (PROGRAM, include_str!("scaffold/provider.bash.in")),
             ("README.md", include_str!("scaffold/README-program.md.in")),
+            ("test.yml", include_str!("scaffold/test.yml.in")),
         ],
-        renames: &[],
         next: TRY_PROGRAM,
     },
 ];
+
+/// Returns the part of the Python example that speaks the protocol.
+fn python_protocol() -> String {
+    let example = include_str!("../../../providers/example-python/build-image-provider-pydir");
+    let end = "# ---------------------------------------------------------------- the provider";
+    let begin = example.find("VERSION = ").unwrap_or_default();
+    let part = example.get(begin..).unwrap_or_default();
+    part.split(end).next().unwrap_or_default().replace("pydir", "{{name}}")
+}
 
 /// Every file of the crate and its template.
 const CRATE: [(&str, &str); 6] = [
@@ -210,8 +218,7 @@ impl Template<'_> {
             Some(path) => format!("path = {:?}", path.display().to_string()),
             None => format!("version = \"{}\"", build_image_plugin_api::ABI_VERSION),
         };
-        let renames = self.language.renames.iter();
-        let text = renames.fold(template.to_owned(), |text, (from, to)| text.replace(from, to));
+        let text = template.replace("{{protocol}}", &python_protocol());
         let is_crate = self.language.files.iter().all(|(path, _)| *path != PROGRAM);
         let file = if is_crate {
             plugin_file_name(self.name)

@@ -184,6 +184,16 @@ pub(super) fn nearest<'a>(rows: &'a [Row], key: &str) -> Option<&'a str> {
     best.map(Row::key)
 }
 
+/// Returns the closest of some words to a word that is none of them.
+pub(super) fn nearest_word<'a>(
+    words: impl Iterator<Item = &'a str>,
+    typed: &str,
+) -> Option<&'a str> {
+    let alike = words.map(|word| (strsim::jaro_winkler(word, typed), word));
+    let alike = alike.filter(|(likeness, _)| *likeness > 0.8);
+    alike.max_by(|one, two| one.0.total_cmp(&two.0)).map(|(_, word)| word)
+}
+
 /// The providers that this build does not use. Each is queried on first use, in a separate process: a plugin that
 /// this build does not use must not be able to end it.
 struct Others<'a> {

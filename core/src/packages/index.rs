@@ -103,9 +103,7 @@ pub(super) fn verified(
         ))
         .hint("ask the publisher; the index, its signature or the key was changed on its way")
     })?;
-    let index: Index =
-        serde_json::from_slice(bytes).map_err(|error| malformed(display, &error.to_string()))?;
-    index.check().map_err(|what| malformed(display, &what))?;
+    let index = parsed(bytes, display)?;
     match clock::is_past(&index.expires) {
         Some(false) => Ok(index),
         Some(true) => Err(refused(format!("`{display}` expired at {}", index.expires)).hint(
@@ -113,6 +111,17 @@ pub(super) fn verified(
         )),
         None => Err(malformed(display, &format!("`{}` is not a time", index.expires))),
     }
+}
+
+/// Parses an index.
+///
+/// # Errors
+/// When it is malformed.
+pub(super) fn parsed(bytes: &[u8], display: &str) -> Result<Index> {
+    let index: Index =
+        serde_json::from_slice(bytes).map_err(|error| malformed(display, &error.to_string()))?;
+    index.check().map_err(|what| malformed(display, &what))?;
+    Ok(index)
 }
 
 impl Index {

@@ -13,6 +13,7 @@
 //! signed, or the one that the user gave.
 
 mod document;
+pub(crate) mod fuzzing;
 mod index;
 mod install;
 mod origin;

@@ -34,6 +34,8 @@ const SMALL_LIMIT: u64 = 64 << 10;
 pub(super) const ARCHIVE_LIMIT: u64 = 4 << 30;
 /// Most members of an archive.
 const MOST_MEMBERS: usize = 10_000;
+/// Most bytes of headers in an archive, long names included: they are read into memory.
+const HEADERS_LIMIT: u64 = 32 << 20;
 
 /// What the user named as the source of packages.
 pub(super) enum Source {
@@ -46,7 +48,7 @@ pub(super) enum Source {
 }
 
 /// A file in an archive.
-struct Member {
+pub(super) struct Member {
     name: String,
     offset: u64,
     length: u64,
@@ -138,7 +140,7 @@ impl Origin {
                 .hint("give an uncompressed tar archive of the directory with `index.json`")
         };
         let file = open_regular(path).map_err(|error| archive_error(&error))?;
-        let members = members(&file).map_err(|error| archive_error(&error))?;
+        let members = members_of(&file).map_err(|error| archive_error(&error))?;
         let base = Base::Archive { url, path: path.to_owned(), file, members };
         Ok(Self { index: INDEX.to_owned(), base })
     }
@@ -292,11 +294,35 @@ impl Origin {
     }
 }
 
+/// Reads the headers of an archive, which skips the contents. Fails when they are longer than any mirror's.
+struct Headers<'a> {
+    file: &'a File,
+    left: u64,
+}
+
+impl io::Read for Headers<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        let left = self.left.checked_sub(count as u64);
+        self.left = left.ok_or_else(|| {
+            io::Error::other(format!("its headers have more than {HEADERS_LIMIT} bytes"))
+        })?;
+        Ok(count)
+    }
+}
+
+impl io::Seek for Headers<'_> {
+    fn seek(&mut self, place: SeekFrom) -> io::Result<u64> {
+        self.file.seek(place)
+    }
+}
+
 /// Returns the regular files of an archive. What they contain is verified like that of any other source.
-fn members(file: &File) -> io::Result<Vec<Member>> {
+pub(super) fn members_of(file: &File) -> io::Result<Vec<Member>> {
     let mut members = Vec::new();
     let length = file.metadata()?.len();
-    for entry in tar::Archive::new(file).entries_with_seek()? {
+    let headers = Headers { file, left: HEADERS_LIMIT };
+    for entry in tar::Archive::new(headers).entries_with_seek()? {
         let entry = entry?;
         if members.len() == MOST_MEMBERS {
             return Err(io::Error::other(format!("it has more than {MOST_MEMBERS} members")));
@@ -312,6 +338,17 @@ fn members(file: &File) -> io::Result<Vec<Member>> {
         }
     }
     Ok(members)
+}
+
+/// Returns the name and the length of a member, and at most `limit` bytes of its content; for the fuzz targets.
+pub(super) fn prefix_of(
+    file: &File,
+    member: &Member,
+    limit: u64,
+) -> Option<(String, u64, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    content(file, member).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
+    Some((member.name.clone(), member.length, bytes))
 }
 
 /// Returns a reader of a member's content.
@@ -339,4 +376,28 @@ fn copy(from: impl io::Read, to: &Path, limit: u64, path: &Path) -> Result<u64> 
 
 fn cannot_read(path: &Path, error: &io::Error) -> Error {
     refused(format!("cannot read `{}`", path.display())).caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    /// Long names are read into memory before anything is verified.
+    #[test]
+    fn an_archive_with_an_endless_name_is_refused() {
+        for kind in [tar::EntryType::GNULongName, tar::EntryType::XHeader] {
+            let mut file = tempfile::tempfile().unwrap();
+            let mut header = tar::Header::new_gnu();
+            header.set_size(2 * HEADERS_LIMIT);
+            header.set_entry_type(kind);
+            header.set_cksum();
+            file.write_all(header.as_bytes()).unwrap();
+            file.set_len(3 * HEADERS_LIMIT).unwrap();
+            file.seek(SeekFrom::Start(0)).unwrap();
+            let error = members_of(&file).err().unwrap();
+            assert!(error.to_string().contains("headers"), "{kind:?}: {error}");
+        }
+    }
 }

@@ -62,8 +62,8 @@ pub(super) struct Repository {
 
 /// A file of the artefact.
 #[derive(Clone, Debug, Deserialize)]
-struct Layer {
-    digest: String,
+pub(super) struct Layer {
+    pub(super) digest: String,
     size: u64,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
@@ -196,13 +196,7 @@ impl Repository {
             refused(format!("`{}` is not an artefact with files: {what}", self.display()))
                 .hint("push it as docs/providers-publish.md shows")
         };
-        let manifest: Manifest =
-            serde_json::from_slice(&bytes).map_err(|error| malformed(&error.to_string()))?;
-        let is_known = |layer: &Layer| layer.digest.strip_prefix("sha256:").is_some_and(is_sha256);
-        if !manifest.layers.iter().all(is_known) {
-            return Err(malformed("a digest is not a SHA-256"));
-        }
-        Ok(manifest.layers)
+        layers_of(&bytes).map_err(|what| malformed(&what))
     }
 
     /// Sends a GET; authenticates as the registry asks, once.
@@ -286,8 +280,21 @@ impl Repository {
     }
 }
 
+/// Parses a manifest.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn layers_of(manifest: &[u8]) -> Result<Vec<Layer>, String> {
+    let manifest: Manifest = serde_json::from_slice(manifest).map_err(|error| error.to_string())?;
+    let is_known = |layer: &Layer| layer.digest.strip_prefix("sha256:").is_some_and(is_sha256);
+    if !manifest.layers.iter().all(is_known) {
+        return Err("a digest is not a SHA-256".to_owned());
+    }
+    Ok(manifest.layers)
+}
+
 /// Returns the value of a parameter of a challenge: `name="value"`.
-fn parameter<'a>(challenge: &'a str, name: &str) -> Option<&'a str> {
+pub(super) fn parameter<'a>(challenge: &'a str, name: &str) -> Option<&'a str> {
     let mut rest = challenge;
     while let Some((before, after)) = rest.split_once("=\"") {
         let (value, more) = after.split_once('"')?;

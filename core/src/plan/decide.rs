@@ -18,7 +18,7 @@ use build_image_plugin_api::{
 
 use super::{
     Draws, Medium, RemoteObject, Source, Unread,
-    disk_size::{self, GIB, RequestedSize},
+    disk_size::{self, RequestedSize},
     guest_facts,
     names::{artifacts_name, bundle, file_stem, image_name, images, of_source, package},
     resume,
@@ -432,8 +432,7 @@ fn automatic_tags(
     .map(|(key, value)| (key.to_owned(), value))
     .into();
     if virtual_size > 0 {
-        let size = format!("{}GiB", virtual_size.div_ceil(GIB));
-        automatic.insert("image_size".to_owned(), size);
+        automatic.insert("image_size".to_owned(), tags::exact_size(virtual_size));
     }
     automatic.extend(document.map(|document| document.tags.clone()).unwrap_or_default());
     automatic

@@ -34,6 +34,8 @@ pub use plugin::Plugin;
 pub(crate) use published::ImageHandle;
 pub use rate::RateLimiter;
 pub use redact::Redactor;
+#[doc(hidden)]
+pub use remote::is_message;
 pub use remote::{CHILD_VERB, run_child};
 pub use shared_images::SharedImages;
 pub(crate) use trace::{

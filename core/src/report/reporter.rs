@@ -102,6 +102,16 @@ impl Reporter {
         self.beat();
     }
 
+    /// Starts a step without a line: only its progress is reported, at a terminal at once, elsewhere by the heartbeat.
+    pub fn begin_silently(&self, step: &str) {
+        let mut state = self.shared.lock();
+        clear(&mut state);
+        state.step = Some(Step::new(step));
+        state.last = Instant::now();
+        drop(state);
+        self.beat();
+    }
+
     /// Reports that a part of the step is done.
     pub fn milestone(&self, text: &str) {
         self.note(&format!("{:>9}  {text}", ""));

@@ -210,7 +210,18 @@ pub(super) struct Unrecorded {
     /// What existed afterwards.
     pub(super) left: Vec<String>,
     /// Resources that `discard` failed to remove, or kept.
-    pub(super) remaining: Vec<String>,
+    pub(super) remaining: Vec<Kept>,
+    /// How `discard` failed.
+    pub(super) failure: Option<String>,
+}
+
+/// A resource that `discard` listed as remaining.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Kept {
+    /// The resource and the reason.
+    pub(super) text: String,
+    /// Whether the user reads what to do.
+    pub(super) has_hint: bool,
 }
 
 /// Observations that every probe returns beside its own.
@@ -224,6 +235,8 @@ pub(super) struct Answer {
     pub(super) changes: Vec<String>,
     /// Panics, as the provider logged them.
     pub(super) panics: Vec<String>,
+    /// Number of secrets that were searched for.
+    pub(super) secrets: usize,
     /// Places where a secret was found.
     pub(super) leaks: Vec<String>,
 }

@@ -15,7 +15,7 @@
 //! everything again.
 //!
 //! `subject` is the provider under test, `host` the host it meets; `probe` contains the probes, `child` the
-//! process of a probe, `evidence` the observations, `judge` and `table` the verdicts. `optional` has all of these for
+//! process of a probe, `evidence` and `table` the observations, `judge` and `rows` the verdicts. `optional` has all of these for
 //! the optional steps, `faults` for disturbed requests.
 
 mod child;
@@ -26,6 +26,7 @@ mod judge;
 mod optional;
 mod probe;
 mod report;
+mod rows;
 mod subject;
 mod surroundings;
 mod table;
@@ -43,7 +44,6 @@ pub use self::{
 use self::{
     child::{Job, Limits},
     evidence::Ended,
-    faults::Fault,
     probe::Probe,
     table::Evidence,
 };
@@ -65,7 +65,27 @@ pub struct Suite {
     inventory: Option<String>,
     faults: Vec<(String, String)>,
     limit: Option<Duration>,
+    /// Ids of the checks to report; empty = all.
+    chosen: Vec<String>,
+    progress: Box<dyn Fn(&Part)>,
     child: Box<dyn Fn() -> Command>,
+}
+
+/// A part of the suite that begins; see [`Suite::on_progress`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Part {
+    /// What is tested.
+    pub activity: &'static str,
+    /// Its number, from 1.
+    pub number: usize,
+    /// Number of parts.
+    pub count: usize,
+}
+
+/// Returns the ids of all checks, in the order of the report. Those that begin with `fault-` need [`Suite::faults`].
+pub fn check_ids() -> impl Iterator<Item = &'static str> {
+    rows::checks().map(|check| check.id)
 }
 
 impl Suite {
@@ -80,6 +100,8 @@ impl Suite {
             inventory: None,
             faults: Vec::new(),
             limit: None,
+            chosen: Vec::new(),
+            progress: Box::new(|_| {}),
             child: Box::new(child),
         }
     }
@@ -140,66 +162,63 @@ impl Suite {
         Ok(described.and_then(|described| serde_json::from_value(described.document).ok()))
     }
 
-    /// Runs all checks.
+    /// Chooses checks: only they are reported, and only what they need is run. Each call adds one; without a call
+    /// all are run. [`check_ids`] lists the ids.
+    #[must_use]
+    pub fn only(mut self, check: &str) -> Self {
+        self.chosen.push(check.to_owned());
+        self
+    }
+
+    /// Reports to `progress` what begins, before each part of the suite.
+    #[must_use]
+    pub fn on_progress(mut self, progress: impl Fn(&Part) + 'static) -> Self {
+        self.progress = Box::new(progress);
+        self
+    }
+
+    /// Runs the checks.
     ///
     /// # Errors
-    /// When temporary files cannot be created.
+    /// When temporary files cannot be created, or a chosen check does not exist.
     pub fn run(&mut self) -> std::io::Result<Report> {
-        if matches!(self.evidence.describe, Ended::Omitted(_)) {
-            self.describe()?;
+        if let Some(unknown) = self.chosen.iter().find(|name| check_ids().all(|id| id != **name)) {
+            let text = format!("check `{unknown}` does not exist");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, text));
         }
-        if matches!(self.evidence.describe, Ended::Answered(_)) {
-            self.evidence.create = self.probe(Probe::Create)?;
-            match &self.evidence.create {
-                Ended::Died(death) => {
-                    let why = format!("see `{}`", death.check);
-                    self.evidence.omit_from_create(&why);
-                }
-                _ => self.run_from_create()?,
+        let plan = self.plan();
+        for (number, probe) in plan.iter().enumerate() {
+            let is_done =
+                *probe == Probe::Describe && !matches!(self.evidence.describe, Ended::Omitted(_));
+            if is_done {
+                continue;
             }
-        }
-        if !self.faults.is_empty() {
-            for fault in Fault::ALL {
-                let omitted = || Ended::Omitted("see `build`".to_owned());
-                self.evidence.faults.entry(fault.check()).or_insert_with(omitted);
+            if let Some(why) = self.evidence.obstacle(*probe) {
+                *self.evidence.slot(*probe) = Ended::Omitted(why);
+                continue;
             }
+            let activity = probe.activity();
+            (self.progress)(&Part { activity, number: number + 1, count: plan.len() });
+            *self.evidence.slot(*probe) = self.probe(*probe)?;
         }
-        Ok(self.evidence.judge())
+        Ok(self.evidence.judge(&self.chosen, !self.faults.is_empty()))
     }
 
-    /// Runs the checks that follow `create`.
-    fn run_from_create(&mut self) -> std::io::Result<()> {
-        if matches!(self.evidence.create, Ended::Answered(_)) {
-            self.evidence.shapes = self.probe(Probe::Shapes)?;
-            self.evidence.later = self.probe(Probe::Later)?;
-            self.evidence.malformed = self.probe(Probe::Malformed)?;
-        }
-        self.evidence.cycles = self.probe(Probe::Cycles)?;
-        self.evidence.build = self.probe(Probe::Build)?;
-        if matches!(self.evidence.build, Ended::Answered(_)) {
-            self.evidence.concurrent = self.probe(Probe::Concurrent)?;
-            self.evidence.cancel = self.probe(Probe::Cancel)?;
-            self.evidence.undo = self.probe(Probe::Undo)?;
-            self.evidence.optional = self.probe(Probe::Optional)?;
-            self.disturb()?;
-        } else {
-            let why = match &self.evidence.build {
-                Ended::Died(death) => format!("see `{}`", death.check),
-                _ => "see `build`".to_owned(),
-            };
-            self.evidence.omit_from_concurrent(&why);
-        }
-        Ok(())
-    }
-
-    /// Runs builds with faults, if a setting leads to a server that may be disturbed.
-    fn disturb(&mut self) -> std::io::Result<()> {
-        let some = if self.faults.is_empty() { &[][..] } else { &Fault::ALL };
-        for fault in some {
-            let ended = self.probe(Probe::Fault(*fault))?;
-            self.evidence.faults.insert(fault.check(), ended);
-        }
-        Ok(())
+    /// Returns the probes that the checks need, in the order in which they run.
+    fn plan(&self) -> Vec<Probe> {
+        let is_chosen =
+            |id: &str| self.chosen.is_empty() || self.chosen.iter().any(|one| one == id);
+        let possible = |probe: &Probe| !self.faults.is_empty() || !matches!(probe, Probe::Fault(_));
+        let mut needed: Vec<Probe> = rows::checks()
+            .filter(|check| is_chosen(check.id))
+            .flat_map(|check| check.needs.iter().copied())
+            .filter(possible)
+            .collect();
+        let followed: Vec<Probe> =
+            needed.iter().flat_map(|probe| probe.follows()).copied().collect();
+        needed.extend(followed);
+        let is_needed = |probe: &Probe| *probe == Probe::Describe || needed.contains(probe);
+        Probe::ALL.into_iter().filter(is_needed).collect()
     }
 
     fn probe(&self, probe: Probe) -> std::io::Result<Ended> {

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::{
     evidence::{Built, Call, Reach},
     host::ProbeHost,
-    judge::{Judgement, build::whole, settle, survived},
-    probe::{build, lab::Lab},
-    table::{Check, Evidence, check},
+    judge::{Judgement, build::whole, description, settle, survived, undeclared as not_declared},
+    probe::{Probe, build, lab::Lab},
+    rows::{Check, Remedy, check},
+    table::Evidence,
 };
 use crate::{
     Step, Steps,
@@ -27,25 +28,40 @@ pub(super) const CHECKS: [Check; 4] = [
         "undeclared",
         "answers `unsupported` to steps that it does not declare",
         undeclared,
-        "declare the step in `Description::capabilities`, or leave out its method; a program answers unknown methods with code -32601",
+        &[Probe::Optional],
+        Remedy::new(
+            "declare the step in `Description::capabilities`, or leave out its method",
+            "declare the step in `capabilities`, or answer unknown methods with code -32601",
+        ),
     ),
     check(
         "inventory",
         "lists what a build made, and lets `discard` remove it",
         inventory,
-        "set the run id in the request that creates each object; fill in `id`, `run_id` and `resource`, and apply the filters and `limit` of the request",
+        &[Probe::Build, Probe::Optional],
+        Remedy::both(
+            "set the run id in the request that creates each object; fill in `id`, `run_id` and `resource`, and apply the filters and `limit` of the request",
+        ),
     ),
     check(
         "manage",
         "changes registered images as declared, once, and not in a dry run",
         manage,
-        "compare the image with what the action wants before you change it: `Managed::unchanged`; refuse an unknown image with `Managed::refused`, and an action that is not declared with `Error::unsupported`",
+        &[Probe::Build, Probe::Optional],
+        Remedy::new(
+            "compare the image with what the action wants before you change it: `Managed::unchanged`; refuse an unknown image with `Managed::refused`, and an action that is not declared with `Error::unsupported`",
+            "compare the image with what the action wants before you change it: `change` is `unchanged`; for an unknown image it is `refused` with an `error` of kind `not_found`; answer an action that is not declared with an error of kind `unsupported`",
+        ),
     ),
     check(
         "locate",
         "finds an uploaded object as `upload` returned it, and records nothing",
         locate,
-        "return `Uploaded::id` from `upload`, and from `locate` the same location and facts; answer `not_found` for an object that does not exist; report no resource in `locate`",
+        &[Probe::Build, Probe::Optional],
+        Remedy::new(
+            "return `Uploaded::id` from `upload`, and from `locate` the same location and facts; answer `not_found` for an object that does not exist; report no resource in `locate`",
+            "return `id` from `upload`, and from `locate` the same `location` and `facts`; answer with an error of kind `not_found` for an object that does not exist; send no `event` about resources in `locate`",
+        ),
     ),
 ];
 
@@ -282,22 +298,31 @@ fn undeclared(evidence: &Evidence) -> Judgement {
     settle(|| {
         survived(&evidence.optional)?;
         let seen: Optional = evidence.optional()?;
+        if seen.undeclared.is_empty() {
+            let description = description(evidence)?;
+            let is_complete = Step::ALL.iter().all(|step| step.is_declared_by(&description));
+            let why = match &seen.reach {
+                _ if is_complete => "every optional step is declared",
+                Reach::Dry(why) => why,
+                _ => "see `create`",
+            };
+            return Ok(Judgement::Skip(why.to_owned()));
+        }
         let mut problems = Vec::new();
         for call in &seen.undeclared {
             let hint = call.failure.as_ref().and_then(|failure| failure.hint.as_ref());
             // A program that does not know the method has nothing to add.
-            if !call.is("unsupported") || (hint.is_none() && evidence.linkage.is_some()) {
+            if !call.is("unsupported") || (hint.is_none() && evidence.is_library()) {
                 problems.push(format!("{}; expected `unsupported` with a hint", call.ending()));
             }
         }
         let answers = seen.undeclared.iter().filter_map(|call| call.failure.as_ref());
         let answers: Vec<&str> = answers.map(|failure| failure.message.as_str()).collect();
-        let detail = if answers.is_empty() { "none".to_owned() } else { answers.join("; ") };
-        Ok(Judgement::unless(&problems, detail))
+        Ok(Judgement::unless(&problems, answers.join("; ")))
     })
 }
 
-/// Returns the observations of a declared step; passes or skips where there are none.
+/// Returns the observations of a declared step; skips where there are none.
 fn declared<T>(
     evidence: &Evidence,
     step: Step,
@@ -305,8 +330,12 @@ fn declared<T>(
 ) -> Result<(Optional, T), Judgement> {
     survived(&evidence.optional)?;
     let seen: Optional = evidence.optional()?;
-    if seen.undeclared.iter().any(|call| call.step == step.name()) {
-        return Err(Judgement::pass("not declared, see `undeclared`"));
+    if !step.is_declared_by(&description(evidence)?) {
+        let member = match step {
+            Step::Manage => "`manage.…` in its `capabilities`".to_owned(),
+            _ => format!("`{}` in its `capabilities`", step.name()),
+        };
+        return Err(Judgement::Skip(not_declared(&member)));
     }
     match (&seen.reach, part(&seen)) {
         (Reach::Dry(why), _) => Err(Judgement::Skip(why.clone())),

@@ -50,6 +50,14 @@ pub struct Report {
     pub conforms: bool,
     /// The checks, in the order of the table.
     pub checks: Vec<Row>,
+    /// Number of checks that were left out because others were chosen.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub not_chosen: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Report {
@@ -82,19 +90,23 @@ impl Report {
                 Verdict::Fail => "FAIL",
                 Verdict::Skip => "skip",
             };
-            let _ = writeln!(text, "  {word}  {:<15} {}", row.id, row.title);
+            let _ = writeln!(text, "  {word}  {:<17} {}", row.id, row.title);
             // How disturbed builds ended is worth reading although all are permitted.
             if row.verdict != Verdict::Pass || row.id.starts_with("fault-") {
-                let _ = writeln!(text, "        {:<15} {}", "", row.detail);
+                let _ = writeln!(text, "        {:<17} {}", "", row.detail);
             }
             if let Some(remedy) = &row.remedy {
-                let _ = writeln!(text, "        {:<15} remedy: {remedy}", "");
+                let _ = writeln!(text, "        {:<17} remedy: {remedy}", "");
             }
         }
         let count = |verdict| self.checks.iter().filter(|row| row.verdict == verdict).count();
         let (passed, failed, skipped) =
             (count(Verdict::Pass), count(Verdict::Fail), count(Verdict::Skip));
-        let _ = writeln!(text, "{passed} passed, {failed} failed, {skipped} skipped");
+        let _ = write!(text, "{passed} passed, {failed} failed, {skipped} skipped");
+        if self.not_chosen > 0 {
+            let _ = write!(text, ", {} not chosen", self.not_chosen);
+        }
+        text.push('\n');
         text
     }
 }

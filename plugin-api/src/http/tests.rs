@@ -1,7 +1,9 @@
 use std::io::{Read as _, Write as _};
 
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+
 use super::*;
-use crate::retry::RetryAction;
+use crate::retry::{LONGEST_REQUESTED, RetryAction};
 
 const HINTS: Hints =
     Hints { unreachable: "UNREACHABLE", untrusted: "UNTRUSTED", foreign: "FOREIGN" };
@@ -150,4 +152,44 @@ fn a_file_without_ca_certificates_is_refused() {
         assert!(error.message.contains(text) && error.message.contains(path), "{error}");
         assert_eq!(error.hint.as_deref(), Some("UNTRUSTED"));
     }
+}
+
+#[test]
+fn a_status_means_what_http_says() {
+    use RetryAction::{Backoff, GiveUp};
+    for (status, kind, action) in [
+        (401, ErrorKind::Auth, GiveUp),
+        (404, ErrorKind::NotFound, GiveUp),
+        (409, ErrorKind::Conflict, GiveUp),
+        (418, ErrorKind::Provider, GiveUp),
+        (429, ErrorKind::Throttled, Backoff),
+        (503, ErrorKind::Provider, Backoff),
+    ] {
+        let headers = [(HeaderName::from_static("retry-after"), HeaderValue::from_static("7"))];
+        let answer = Answer::new(status, headers.into_iter().collect(), Bytes::new());
+        let failure = answer.by_status("cannot list");
+        assert_eq!((failure.error.kind, failure.action), (kind, action), "{status}");
+        assert_eq!(failure.error.retryable, action == Backoff, "{status}");
+        assert_eq!(failure.error.message, format!("cannot list: status {status}"));
+        assert_eq!((failure.status, failure.pause), (Some(status), Some(Duration::from_secs(7))));
+    }
+}
+
+#[test]
+fn a_document_that_ends_in_the_middle_is_asked_for_again() {
+    let answer = |body: &'static str| Answer::new(200, HeaderMap::new(), body);
+    assert_eq!(answer("[1]").parsed::<Vec<u8>>("cannot list").unwrap(), [1]);
+    let failure = answer("[1").parsed::<Vec<u8>>("cannot list").unwrap_err();
+    assert_eq!((failure.error.kind, failure.action), (ErrorKind::Network, RetryAction::Backoff));
+}
+
+#[test]
+fn bodies_are_bytes_and_texts() {
+    let bytes = |body: Body| match body {
+        Body::Bytes(bytes) => bytes,
+        _ => panic!("it is in memory"),
+    };
+    let all =
+        [Body::from(b"x".to_vec()), "x".into(), "x".to_owned().into(), Bytes::from("x").into()];
+    assert!(all.into_iter().all(|body| bytes(body) == "x"));
 }

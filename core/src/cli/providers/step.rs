@@ -15,15 +15,18 @@ use build_image_plugin_api::{
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Map, Value, json};
 
+use super::members::{self, Unknown};
 use crate::{
-    cli::{build, check},
+    cli::{build, check, unknown::nearest_word, unsupported},
     error::{Error, Result, Stage},
     interrupt::{self, Interrupt},
     journal::{Entry, Journal, Key},
+    plan::check_name,
     plugins::{BaseDisk, Loader, Plugin, RunHost, TRACE_TO_STANDARD_ERROR, TRACE_VARIABLE},
     random,
     report::{OutputMode, Reporter},
-    settings::{Environment, FileLayer, Layers, Resolved, core_rows},
+    settings::{Environment, Layers, Resolved, core_rows, keys},
+    tags::{self, Tags},
 };
 
 /// The word for the description, which is not a step.
@@ -44,7 +47,7 @@ pub(super) fn command() -> Command {
         .after_help(
             "The answer of the step is printed on standard output, every message on standard error.\n\
              The request is made from a sample build of a 16 MiB disk; the members of --request replace its own.\n\
-             With --config, `check` queries the account, as a build does.\n\
+             With -c (--config), `check` queries the account, as a build does.\n\
              Steps that create something need --state, whose directory keeps what a build would remember: resources,\n\
              checkpoints and answers. `run-step FILE discard --state DIR` removes what the steps have left.",
         )
@@ -60,7 +63,6 @@ pub(super) fn command() -> Command {
             path("REQUEST", "request", "FILE")
                 .help("members of the request, a JSON object; `-` reads standard input"),
         )
-        .arg(path("CONFIG", "config", "PATH").help("settings, as for builds (YAML or JSON)"))
         .arg(path("RAW", "raw", "FILE").help("raw disk for the step, instead of a sample"))
         .arg(check::isolate())
         .arg(check::trace_flag("write the messages into a file instead"))
@@ -70,15 +72,8 @@ pub(super) fn command() -> Command {
 ///
 /// # Errors
 /// The provider's, and usage errors.
-pub(super) fn run(
-    matches: &ArgMatches,
-    mut layers: Layers,
-    environment: &Environment,
-) -> Result<()> {
+pub(super) fn run(matches: &ArgMatches, layers: Layers, environment: &Environment) -> Result<()> {
     let file = matches.get_one::<PathBuf>("FILE").cloned().unwrap_or_default();
-    if let Some(config) = matches.get_one::<PathBuf>("CONFIG") {
-        layers.file = Some(FileLayer::read(config)?);
-    }
     let trace = check::trace(matches)?;
     let trace = trace.as_deref().map_or(TRACE_TO_STANDARD_ERROR.into(), Path::to_string_lossy);
     let environment = environment.clone().with(TRACE_VARIABLE, &trace);
@@ -90,8 +85,13 @@ pub(super) fn run(
     };
     let settings = layers.resolve(&[core_rows(), plugin.rows()].concat())?;
     build::check_missing(&plugin, &settings)?;
-    let bench = Bench::new(matches, &plugin, &settings, &environment, step)?;
-    let answer = bench.call(step, request(matches)?)?;
+    let reporter = Reporter::new(OutputMode::of_stderr(&environment));
+    unsupported::check(&plugin.name, plugin.description(), &settings, &reporter)?;
+    let request = request(matches)?;
+    warn_of_unknown(step, &request, &reporter);
+    let has_account = check::has_config(&layers);
+    let bench = Bench::new(matches, &plugin, &settings, &environment, (step, has_account))?;
+    let answer = bench.call(step, request)?;
     super::super::print(&format!("{answer:#}\n"));
     Ok(())
 }
@@ -109,6 +109,18 @@ fn request(matches: &ArgMatches) -> Result<Map<String, Value>> {
     read.map_err(|error| Error::usage(format!("cannot read {named}")).caused_by(&error))?;
     serde_json::from_str(&text)
         .map_err(|error| Error::usage(format!("{named} is not a JSON object")).caused_by(&error))
+}
+
+/// Warns of members that no reader uses.
+fn warn_of_unknown(step: Step, request: &Map<String, Value>, reporter: &Reporter) {
+    for Unknown { path, name, known } in members::unknown(step, request) {
+        let hint = match nearest_word(known.iter().copied(), &name) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the members here are {}", known.join(", ")),
+        };
+        let text = format!("--request: step {} knows no member `{path}`", step.name());
+        reporter.warning(&text, Some(&hint));
+    }
 }
 
 /// Returns whether the step may create something that has to be removed later, or removes it.
@@ -135,7 +147,7 @@ impl<'a> Bench<'a> {
         plugin: &'a Plugin,
         settings: &'a Resolved,
         environment: &Environment,
-        step: Step,
+        (step, has_account): (Step, bool),
     ) -> Result<Self> {
         let state = matches.get_one::<PathBuf>("STATE");
         if state.is_none() && leaves_something(step) {
@@ -161,9 +173,10 @@ impl<'a> Bench<'a> {
         let raw = matches.get_one::<PathBuf>("RAW").map(PathBuf::as_path);
         let directory = state.map_or(scratch.path(), PathBuf::as_path);
         let origin = disk(raw, directory, kept.as_ref(), plugin)?;
+        let chosen = Chosen::of(settings, plugin)?;
         let build = match kept {
-            Some(build) => build,
-            None => sample(origin.virtual_size, directory)?,
+            Some(build) => chosen.checked_against(build)?,
+            None => chosen.applied_to(sample(origin.virtual_size, directory)?),
         };
         let interrupt = Arc::new(Interrupt::default());
         interrupt::listen(Arc::clone(&interrupt), || build::leave(&[]))?;
@@ -176,7 +189,6 @@ impl<'a> Bench<'a> {
             host.record(Entry::InputsKnown { build: Box::new(build.clone()), artifacts: None })?;
         }
         let host = Arc::new(host);
-        let has_account = matches.contains_id("CONFIG");
         Ok(Self { plugin, settings, host, interrupt, build, has_account, _scratch: scratch })
     }
 
@@ -274,6 +286,50 @@ impl<'a> Bench<'a> {
         let made = self.host.make_disk(&self.plugin.description().disk.spec);
         let made = made.map_err(|error| Error::provider(&self.plugin.name, "make_disk", error))?;
         Ok(json!(made))
+    }
+}
+
+/// The name and the tags that the settings request.
+struct Chosen {
+    name: Option<String>,
+    tags: Option<Tags>,
+}
+
+impl Chosen {
+    /// Reads the settings as a build does. Those that the provider does not support have no effect.
+    fn of(settings: &Resolved, plugin: &Plugin) -> Result<Self> {
+        let (image, description) = (&settings.core().image, plugin.description());
+        let mut chosen = Self { name: None, tags: None };
+        if let (Some(name), Some(rules)) = (&image.name, &description.image_name) {
+            check_name(name, rules)?;
+            chosen.name = Some(name.clone());
+        }
+        if let (Some(add), Some(rules)) = (&image.tags, &description.tags) {
+            let tags = tags::compose(Tags::new(), Some(add), image.excluded_tags.as_ref())?;
+            tags::check(&tags, rules)?;
+            chosen.tags = Some(tags);
+        }
+        Ok(chosen)
+    }
+
+    fn applied_to(self, mut build: Build) -> Build {
+        if let Some(name) = self.name {
+            (build.image_name, build.image_name_chosen) = (name, true);
+        }
+        build.tags = self.tags.unwrap_or_default();
+        build
+    }
+
+    /// Returns the build of earlier steps, which must have had the same name and tags.
+    fn checked_against(self, build: Build) -> Result<Build> {
+        let name = self.name.filter(|name| *name != build.image_name);
+        let key = match (name, self.tags.filter(|tags| *tags != build.tags)) {
+            (Some(_), _) => keys::CLOUD_IMAGE_NAME,
+            (None, Some(_)) => keys::IMAGE_TAGS,
+            (None, None) => return Ok(build),
+        };
+        let text = format!("{key} differs from that of the earlier steps");
+        Err(Error::usage(text).hint("give the same settings as before, or another --state"))
     }
 }
 

@@ -3,8 +3,9 @@
 //! Source: JSON-RPC 2.0 Specification (2013-01-04); batches are not used.
 
 use build_image_plugin_api::{
-    Error, ErrorDocument, ErrorKind, LogLevel, LogRecord, Progress, ProgressUnit,
-    Result as StepResult,
+    Description, DiskSpec, Error, ErrorDocument, ErrorKind, Event, LogLevel, LogRecord, Progress,
+    ProgressUnit, Result as StepResult,
+    document::{CheckReport, Discarded, Inventory},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -92,6 +93,28 @@ pub(super) fn parse(line: &[u8]) -> Result<Message, String> {
         }
         (None, None) => Err("it has neither `method` nor `id`".to_owned()),
     }
+}
+
+/// Parses a line that a program sent, and the documents that its params or its answer may be, for fuzzing. Returns
+/// whether the line is a message.
+#[must_use]
+pub fn is_message(line: &[u8]) -> bool {
+    let document = match parse(line) {
+        Ok(Message::Call { params, .. } | Message::Notice { params, .. }) => params,
+        Ok(Message::Answer { result: Ok(result), .. }) => result,
+        Ok(Message::Answer { result: Err(error), .. }) => return !error.to_string().is_empty(),
+        Err(what) => {
+            assert!(!what.is_empty());
+            return false;
+        }
+    };
+    let _ = from_json::<Event>("an event", document.clone());
+    let _ = from_json::<Description>("a description", document.clone());
+    let _ = from_json::<CheckReport>("an answer to check", document.clone());
+    let _ = from_json::<DiskSpec>("a disk", document.clone());
+    let _ = from_json::<Discarded>("an answer to discard", document.clone());
+    let _ = from_json::<Inventory>("an inventory", document);
+    true
 }
 
 /// Formats the line of a call.

@@ -26,6 +26,7 @@ mod workers;
 
 pub use child::run as run_child;
 pub(super) use launch::Launch;
+pub use message::is_message;
 pub(super) use steps::{create, create_raw, describe, describe_raw};
 
 /// Versions of the protocol that this program speaks, best first.

@@ -60,7 +60,7 @@ pub(in crate::conformance) fn stub(evidence: &Evidence) -> Judgement {
     settle(|| {
         let built = evidence.built()?;
         if built.reach != Reach::Stub {
-            return Ok(Judgement::Skip("it is no stub".to_owned()));
+            return Ok(Judgement::Skip("its `status` is not `stub`".to_owned()));
         }
         let mut problems = Vec::new();
         for step in ["upload", "register"] {
@@ -128,6 +128,11 @@ pub(in crate::conformance) fn discard(evidence: &Evidence) -> Judgement {
 pub(in crate::conformance) fn progress(evidence: &Evidence) -> Judgement {
     settle(|| {
         let built = whole(evidence)?;
+        if built.reports.progress.is_empty() {
+            return Ok(Judgement::Skip(
+                "it reported no progress: `progress` is optional".to_owned(),
+            ));
+        }
         let mut last: BTreeMap<(&str, u32), (u64, u64)> = BTreeMap::new();
         let mut problems = Vec::new();
         for (step, task, done, total) in &built.reports.progress {

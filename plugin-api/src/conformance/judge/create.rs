@@ -1,6 +1,6 @@
 //! Judges the handling of invalid instances and documents.
 
-use super::{Judgement, settle, survived};
+use super::{Judgement, settle, survived, undeclared};
 use crate::conformance::{
     evidence::{Call, Failure},
     table::Evidence,
@@ -48,6 +48,9 @@ pub(in crate::conformance) fn junk(evidence: &Evidence) -> Judgement {
     settle(|| {
         survived(&evidence.shapes)?;
         let (created, shaped) = (evidence.created()?, evidence.shaped()?);
+        if shaped.is_empty() {
+            return Ok(Judgement::Skip(undeclared("entry of `settings` that is not `secret`")));
+        }
         let mut problems = Vec::new();
         for (key, call) in &shaped {
             let Some(failure) = &call.failure else { continue };
@@ -70,6 +73,11 @@ pub(in crate::conformance) fn later(evidence: &Evidence) -> Judgement {
     settle(|| {
         survived(&evidence.later)?;
         let (created, later) = (evidence.created()?, evidence.later()?);
+        let comparable = |call: Option<&Call>| call.is_some_and(|call| call.failure.is_none());
+        let with_request = later.request.is_some() && comparable(created.check.as_ref());
+        if !comparable(Some(&created.plain)) && !with_request {
+            return Ok(Judgement::Skip("it makes no instance without settings".to_owned()));
+        }
         let mut problems = Vec::new();
         if created.plain.failure.is_none() && later.setting.failure.is_some() {
             problems.push(format!("with an unknown setting, {}", later.setting.ending()));

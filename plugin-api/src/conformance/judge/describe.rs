@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Judgement, settle, survived};
+use super::{Judgement, settle, survived, undeclared};
 use crate::{
     Description, PLUGIN_FILE_PREFIX, PLUGIN_FILE_SUFFIX,
     conformance::{evidence::Described, probe::DESCRIPTION_LIMIT, table::Evidence},
@@ -24,12 +24,7 @@ fn with(
     evidence: &Evidence,
     judge: impl FnOnce(&Described, &Description) -> Judgement,
 ) -> Judgement {
-    settle(|| {
-        let described = evidence.described()?;
-        let description = serde_json::from_value(described.document.clone());
-        let description = description.map_err(|_| Judgement::Skip("see `size`".to_owned()))?;
-        Ok(judge(&described, &description))
-    })
+    settle(|| Ok(judge(&evidence.described()?, &super::description(evidence)?)))
 }
 
 pub(in crate::conformance) fn name(evidence: &Evidence) -> Judgement {
@@ -162,6 +157,9 @@ pub(in crate::conformance) fn pure(evidence: &Evidence) -> Judgement {
 
 pub(in crate::conformance) fn settings(evidence: &Evidence) -> Judgement {
     with(evidence, |_, description| {
+        if description.settings.is_empty() {
+            return Judgement::Skip(undeclared("`settings`"));
+        }
         let mut seen = BTreeSet::new();
         let mut problems = Vec::new();
         for row in &description.settings {

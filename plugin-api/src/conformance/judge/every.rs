@@ -1,6 +1,6 @@
 //! Judges what no probe may have observed.
 
-use super::Judgement;
+use super::{Judgement, description, undeclared};
 use crate::conformance::{
     evidence::{Answer, Ended},
     table::Evidence,
@@ -31,7 +31,20 @@ pub(in crate::conformance) fn output(evidence: &Evidence) -> Judgement {
 }
 
 pub(in crate::conformance) fn secrets(evidence: &Evidence) -> Judgement {
-    every(evidence, |answer| &answer.leaks, "none was seen")
+    let judgement = every(evidence, |answer| &answer.leaks, "none was seen");
+    let searched = evidence.all().into_iter().any(|ended| match ended {
+        Ended::Answered(answer) => answer.secrets > 0,
+        _ => false,
+    });
+    if searched || !matches!(judgement, Judgement::Pass(_)) {
+        return judgement;
+    }
+    Judgement::Skip(match description(evidence) {
+        Ok(description) if description.settings.iter().any(|row| row.secret) => {
+            "no secret setting has a value that is long enough to be searched for".to_owned()
+        }
+        _ => undeclared("entry of `settings` with `secret`"),
+    })
 }
 
 pub(in crate::conformance) fn process(evidence: &Evidence) -> Judgement {

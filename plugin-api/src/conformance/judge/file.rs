@@ -12,7 +12,7 @@ const SYSTEM: [&str; 7] =
     ["libc.so", "libm.so", "libgcc_s.so", "ld-linux", "libdl.so", "libpthread.so", "librt.so"];
 
 fn with(evidence: &Evidence, judge: impl FnOnce(&Linkage) -> Judgement) -> Judgement {
-    evidence.linkage.as_ref().map_or_else(|| Judgement::Skip("it is no library".to_owned()), judge)
+    evidence.linkage.as_ref().map_or_else(|| Judgement::Skip("it is a program".to_owned()), judge)
 }
 
 pub(in crate::conformance) fn symbols(evidence: &Evidence) -> Judgement {

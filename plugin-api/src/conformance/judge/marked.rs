@@ -1,30 +1,18 @@
 //! Judges whether images have the name and the tags that the host sent.
 
-use super::{Judgement, build::whole, settle};
+use super::{Judgement, build::whole, description, settle, undeclared};
 use crate::{
-    Description,
     conformance::{faults, optional, probe::lab::TAG, table::Evidence},
     document::Registered,
 };
 
-const REFUSED: &str = "not declared: builds refuse the setting, or warn";
-
 const UNSEEN: &str = "the tags of the image cannot be seen: declare `inventory`, or print tags in the command that lists the test cloud (`--inventory`)";
-
-/// Returns the description, unless it does not declare the member.
-fn declared(
-    evidence: &Evidence,
-    member: fn(&Description) -> bool,
-) -> Result<Description, Judgement> {
-    let document = evidence.described()?.document;
-    let description: Description =
-        serde_json::from_value(document).map_err(|_| Judgement::Skip("see `size`".to_owned()))?;
-    if member(&description) { Ok(description) } else { Err(Judgement::pass(REFUSED)) }
-}
 
 pub(in crate::conformance) fn name(evidence: &Evidence) -> Judgement {
     settle(|| {
-        declared(evidence, |description| description.image_name.is_some())?;
+        if description(evidence)?.image_name.is_none() {
+            return Ok(Judgement::Skip(undeclared("`image_name`")));
+        }
         let built = whole(evidence)?;
         let answers = built.calls.iter().filter(|call| call.step == "register");
         let registered = answers
@@ -54,7 +42,9 @@ pub(in crate::conformance) fn name(evidence: &Evidence) -> Judgement {
 
 pub(in crate::conformance) fn tags(evidence: &Evidence) -> Judgement {
     settle(|| {
-        declared(evidence, |description| description.tags.is_some())?;
+        if description(evidence)?.tags.is_none() {
+            return Ok(Judgement::Skip(undeclared("`tags`")));
+        }
         let built = whole(evidence)?;
         let (key, value) = TAG;
         let (_, images) = optional::listed_images(evidence);

@@ -9,7 +9,8 @@ pub(super) mod file;
 pub(super) mod marked;
 pub(super) mod undo;
 
-use super::evidence::Ended;
+use super::{evidence::Ended, table::Evidence};
+use crate::Description;
 
 /// Verdict of a judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,18 @@ pub(super) fn survived(ended: &Ended) -> Result<(), Judgement> {
         Ended::Refused(message, hint) => Err(Judgement::Fail(message.clone(), hint.clone())),
         Ended::Answered(_) | Ended::Omitted(_) => Ok(()),
     }
+}
+
+/// Returns the provider's description.
+pub(super) fn description(evidence: &Evidence) -> Result<Description, Judgement> {
+    let document = evidence.described()?.document;
+    serde_json::from_value(document).map_err(|_| Judgement::Skip("see `size`".to_owned()))
+}
+
+/// Why a requirement on what a provider may leave out is not checked; `member` is the part of the description that
+/// would declare it.
+pub(super) fn undeclared(member: &str) -> String {
+    format!("not declared: the description has no {member}")
 }
 
 /// Runs a judge that may return early.

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use super::{
     Judgement,
     build::{discard, ledger, whole},
-    settle, survived,
+    description, settle, survived,
 };
 use crate::{
     Event, Resource,
     conformance::{
-        evidence::{Reach, Undone},
+        evidence::{Reach, Undone, Unrecorded},
         table::Evidence,
     },
     document::Discarded,
@@ -166,29 +166,54 @@ pub(in crate::conformance) fn unrecorded(evidence: &Evidence) -> Judgement {
         if all.is_empty() {
             return Ok(Judgement::Skip("it reports nothing as created, see `ledger`".to_owned()));
         }
+        // A file always has a mark, its inode; a cloud may have none.
+        let may_keep = description(evidence)?.uploads;
         let mut problems = Vec::new();
         for (number, one) in all.iter().enumerate() {
             let moment = format!("stopped while it created thing {} of a build", number + 1);
-            let announced = match one.announced.as_slice() {
-                [] => "nothing".to_owned(),
-                labels => labels.join(", "),
-            };
-            let left = one.left.iter();
-            problems.extend(
-                left.map(|what| format!("{moment}, it left {what}; announced: {announced}")),
-            );
-            problems.extend(one.remaining.iter().map(|what| format!("{moment}, {what}")));
+            let found = left_behind(one, may_keep).into_iter();
+            problems.extend(found.map(|problem| format!("{moment}, {problem}")));
         }
         if problems.is_empty() && !all.iter().any(|one| one.visible) {
             return Ok(Judgement::Skip(BLIND.to_owned()));
         }
-        Ok(Judgement::unless(&problems, format!("{} moments", all.len())))
+        let kept = all.iter().filter(|one| !one.remaining.is_empty()).count();
+        let detail = match kept {
+            0 => format!("{} moments", all.len()),
+            _ => format!("{} moments; {kept} times the user is asked to look", all.len()),
+        };
+        Ok(Judgement::unless(&problems, detail))
     })
+}
+
+/// Returns what is wrong with the end of a build that was stopped while it created something. A provider of a cloud
+/// without marks may leave the thing, if it is listed with a hint.
+fn left_behind(one: &Unrecorded, may_keep: bool) -> Vec<String> {
+    let mut problems: Vec<String> = one.failure.iter().cloned().collect();
+    if !may_keep || one.left.len() > one.remaining.len() {
+        let announced = match one.announced.as_slice() {
+            [] => "nothing".to_owned(),
+            labels => labels.join(", "),
+        };
+        let left = one.left.iter();
+        problems.extend(left.map(|what| format!("it left {what}; announced: {announced}")));
+    }
+    for kept in &one.remaining {
+        if !may_keep {
+            problems.push(kept.text.clone());
+        } else if !kept.has_hint {
+            problems.push(format!("{}, without a hint how to find and remove it", kept.text));
+        } else if one.visible && one.left.is_empty() {
+            problems.push(format!("{}, and it does not exist", kept.text));
+        }
+    }
+    problems
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::evidence::Kept;
 
     fn thing(name: &str) -> Resource {
         Resource::new("object", name).in_region("here")
@@ -200,6 +225,33 @@ mod tests {
 
     fn created(resource: Resource) -> Event {
         Event::ResourceCreated { resource }
+    }
+
+    #[test]
+    fn what_a_cloud_without_marks_keeps_must_be_listed_with_a_hint() {
+        let one = |left: &[&str], hints: &[bool]| Unrecorded {
+            visible: true,
+            left: left.iter().map(|text| (*text).to_owned()).collect(),
+            remaining: hints
+                .iter()
+                .map(|has_hint| Kept { text: "image `a`".to_owned(), has_hint: *has_hint })
+                .collect(),
+            ..Unrecorded::default()
+        };
+        for (seen, may_keep, count) in [
+            (one(&[], &[]), true, 0),
+            (one(&["a"], &[true]), true, 0),
+            (one(&["a"], &[false]), true, 1),
+            (one(&["a", "b"], &[true]), true, 2),
+            (one(&["a"], &[]), true, 1),
+            (one(&[], &[true]), true, 1),
+            (one(&["a"], &[true]), false, 2),
+            (Unrecorded { visible: false, ..one(&[], &[true]) }, true, 0),
+            (Unrecorded { failure: Some("refused".to_owned()), ..one(&[], &[]) }, true, 1),
+        ] {
+            let problems = left_behind(&seen, may_keep);
+            assert_eq!(problems.len(), count, "{seen:?}: {problems:?}");
+        }
     }
 
     #[test]

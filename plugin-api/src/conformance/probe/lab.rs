@@ -228,14 +228,15 @@ impl<'a> Lab<'a> {
         hosts.iter().flat_map(|host| host.panics()).collect()
     }
 
+    /// Returns the secret settings whose values are searched for, with their values.
+    pub(in crate::conformance) fn searched(&self) -> Vec<(String, String)> {
+        let set = self.secrets().into_iter().filter_map(|(key, value)| Some((key, value?)));
+        set.filter(|(_, value)| value.len() >= Secret::SHORTEST_REDACTED).collect()
+    }
+
     /// Returns the places where the value of a secret setting was found.
     pub(in crate::conformance) fn leaks(&self, seen: &Value) -> Vec<String> {
-        let secrets: Vec<(String, String)> = self
-            .secrets()
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, value?)))
-            .filter(|(_, value)| value.len() >= Secret::SHORTEST_REDACTED)
-            .collect();
+        let secrets = self.searched();
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let host_texts = hosts.iter().flat_map(|host| host.texts());
         let mut texts = Vec::new();

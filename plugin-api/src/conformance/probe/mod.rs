@@ -52,6 +52,66 @@ pub(super) enum Probe {
 }
 
 impl Probe {
+    /// All probes.
+    pub(super) const ALL: [Self; 11 + Fault::ALL.len()] = {
+        let mut all = [Self::Describe; 11 + Fault::ALL.len()];
+        let local = [
+            Self::Describe,
+            Self::Create,
+            Self::Shapes,
+            Self::Later,
+            Self::Malformed,
+            Self::Cycles,
+            Self::Build,
+            Self::Concurrent,
+            Self::Cancel,
+            Self::Undo,
+            Self::Optional,
+        ];
+        let mut at = 0;
+        while at < all.len() {
+            all[at] = if at < local.len() {
+                local[at]
+            } else {
+                Self::Fault(Fault::ALL[at - local.len()])
+            };
+            at += 1;
+        }
+        all
+    };
+
+    /// Returns the probes without whose observations this one is not run.
+    pub(super) const fn follows(self) -> &'static [Self] {
+        match self {
+            Self::Describe => &[],
+            Self::Create => &[Self::Describe],
+            Self::Shapes | Self::Later | Self::Malformed | Self::Cycles | Self::Build => {
+                &[Self::Describe, Self::Create]
+            }
+            Self::Concurrent | Self::Cancel | Self::Undo | Self::Optional | Self::Fault(_) => {
+                &[Self::Describe, Self::Create, Self::Build]
+            }
+        }
+    }
+
+    /// Describes what it does, for people who wait for it.
+    pub(super) const fn activity(self) -> &'static str {
+        match self {
+            Self::Describe => "load and describe",
+            Self::Create => "create and check",
+            Self::Shapes => "settings of another shape",
+            Self::Later => "settings and members of later versions",
+            Self::Malformed => "malformed documents",
+            Self::Cycles => "many instances",
+            Self::Build => "a whole build",
+            Self::Concurrent => "two instances at once",
+            Self::Cancel => "steps that are asked to stop",
+            Self::Undo => "undo of failed builds",
+            Self::Optional => "optional steps",
+            Self::Fault(fault) => fault.check(),
+        }
+    }
+
     /// Returns the id of the check that fails when the probe does not answer.
     pub(super) fn check(self) -> &'static str {
         match self {
@@ -113,12 +173,13 @@ pub(super) fn perform(job: &Job, ways: Ways) {
         Probe::Optional => document(&super::optional::probe(&lab)),
         Probe::Fault(fault) => document(&super::faults::probe(&lab, &proxies, fault)),
     };
-    let (panics, leaks) = (lab.panics(), lab.leaks(&seen));
+    let (panics, secrets, leaks) = (lab.panics(), lab.searched().len(), lab.leaks(&seen));
     job.answer(&Answer {
         seen,
         noise: noise.output(),
         changes: surroundings.changes(),
         panics,
+        secrets,
         leaks,
     });
 }

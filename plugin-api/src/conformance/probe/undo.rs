@@ -7,7 +7,7 @@ use super::{build, lab::Lab, sight::Sight};
 use crate::{
     Steps,
     conformance::{
-        evidence::{Built, Reach, Taken, Undone, Unrecorded},
+        evidence::{Built, Kept, Reach, Taken, Undone, Unrecorded},
         host::{ProbeHost, Trigger},
     },
     document::{Build, Discarded},
@@ -61,18 +61,18 @@ impl Run {
     }
 
     /// Ends the instance and lets a new instance remove the resources that the host knows of, as `gc` does.
-    /// Returns what remained.
-    fn undo(self, lab: &Lab<'_>) -> Vec<String> {
+    /// Returns what remained, or how the removal failed.
+    fn undo(self, lab: &Lab<'_>) -> Result<Vec<Kept>, String> {
         let Self { host, steps, build } = self;
         host.cancel_on(Trigger::Never);
         lab.end(&host, steps);
         let resources = build::resources(&host);
         if resources.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let (call, steps) = lab.create(&host, lab.settings());
-        let Some(steps) = steps else { return vec![call.ending()] };
-        let mut remaining = Vec::new();
+        let Some(steps) = steps else { return Err(call.ending()) };
+        let mut remaining = Ok(Vec::new());
         // A request whose answer was not awaited may take effect after the first time.
         for _ in 0..2 {
             let (call, _) = build::discard(lab, &host, steps.as_ref(), &build, &resources);
@@ -80,14 +80,15 @@ impl Run {
                 build::listen(&host);
             }
             if call.failure.is_some() {
-                remaining = vec![call.ending()];
+                remaining = Err(call.ending());
                 continue;
             }
             let answer: Discarded = serde_json::from_value(call.answer).unwrap_or_default();
-            let label = |left: crate::document::Remaining| {
-                format!("{} was not removed: {}", left.resource.label(), left.reason)
+            let kept = |left: crate::document::Remaining| Kept {
+                text: format!("{} was not removed: {}", left.resource.label(), left.reason),
+                has_hint: left.hint.is_some_and(|hint| !hint.trim().is_empty()),
             };
-            remaining = answer.remaining.into_iter().map(label).collect();
+            remaining = Ok(answer.remaining.into_iter().map(kept).collect());
         }
         lab.end(&host, steps);
         remaining
@@ -121,13 +122,13 @@ fn taken(lab: &Lab<'_>) -> Taken {
         if local && second.calls.iter().all(|call| call.failure.is_none()) {
             seen.obstacle = Some("a build whose disk cannot be read succeeded".to_owned());
         }
-        loser.undo(lab);
+        let _ = loser.undo(lab);
         let after = Sight::of(lab, TAKEN).with_problems(lab, TAKEN);
         (seen.lost, seen.left) = (after.lost_since(&before), after.more_than(&before));
     } else {
-        loser.undo(lab);
+        let _ = loser.undo(lab);
     }
-    owner.undo(lab);
+    let _ = owner.undo(lab);
     seen
 }
 
@@ -152,7 +153,7 @@ fn unrecorded(lab: &Lab<'_>, number: usize) -> Option<Unrecorded> {
     run.host.cancel_on(Trigger::Created(number));
     run.make(lab);
     if !run.host.is_stopped() {
-        run.undo(lab);
+        let _ = run.undo(lab);
         return None;
     }
     let mut seen = Unrecorded::default();
@@ -160,7 +161,10 @@ fn unrecorded(lab: &Lab<'_>, number: usize) -> Option<Unrecorded> {
     seen.announced = open.iter().map(crate::Resource::label).collect();
     // A name that is taken shows the image only, and nothing that a build makes before it.
     seen.visible = !Sight::of(lab, &name).more_than(&before).is_empty();
-    seen.remaining = run.undo(lab);
+    match run.undo(lab) {
+        Ok(remaining) => seen.remaining = remaining,
+        Err(failure) => seen.failure = Some(failure),
+    }
     let after = Sight::of(lab, &name).with_problems(lab, &name);
     seen.left = after.more_than(&before);
     Some(seen)
