@@ -110,7 +110,8 @@ fn manual_pages_are_written_for_every_command() {
     let directory = sandbox.path().join("man");
     fs::create_dir(&directory).unwrap();
     sandbox.run(&["man", "man"]).succeeded();
-    for name in ["", "-plan", "-resume", "-gc", "-providers", "-providers-install", "-images-list"] {
+    for name in ["", "-plan", "-resume", "-gc", "-providers", "-providers-install", "-images-list"]
+    {
         assert!(directory.join(format!("build-image{name}.1")).is_file(), "{name}");
     }
     let mut count = 0;
@@ -130,12 +131,17 @@ fn manual_pages_are_written_for_every_command() {
         count += 1;
     }
     assert!(count > 30, "{count} pages");
-    let text = |name: &str| tool(sandbox.path(), &["mandoc", "-T", "utf8", &format!("man/{name}.1")]);
+    let text =
+        |name: &str| tool(sandbox.path(), &["mandoc", "-T", "utf8", &format!("man/{name}.1")]);
     let plain = |name: &str| {
         // Bold text is a letter, a backspace, and the letter again.
         let mut letters: Vec<char> = Vec::new();
         for letter in text(name).chars() {
-            if letter == '\u{8}' { letters.pop(); } else { letters.push(letter); }
+            if letter == '\u{8}' {
+                letters.pop();
+            } else {
+                letters.push(letter);
+            }
         }
         letters.into_iter().collect::<String>()
     };
@@ -149,6 +155,13 @@ fn manual_pages_are_written_for_every_command() {
     let resume = plain("build-image-resume");
     assert!(resume.contains("build-image resume [OPTIONS] [RUN]"), "{resume}");
     assert!(plain("build-image-providers").contains("build-image providers [OPTIONS] COMMAND"));
+    let install = plain("build-image-providers-install");
+    assert!(install.contains("build-image providers install [OPTIONS] SOURCE"), "{install}");
+    // Inherited from `providers`.
+    assert!(
+        install.contains("--json") && install.contains("build-image-providers(1)"),
+        "{install}"
+    );
     // Without a directory, the page of the program is printed.
     let printed = sandbox.run(&["man"]);
     let written = fs::read_to_string(directory.join("build-image.1")).unwrap();

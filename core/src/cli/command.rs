@@ -65,7 +65,7 @@ pub(super) fn short_help() -> String {
 }
 
 /// Returns the part of a summary before its details.
-pub(super) fn first_clause(summary: &str) -> &str {
+fn first_clause(summary: &str) -> &str {
     summary.split([';', ':', ',']).next().unwrap_or(summary)
 }
 

@@ -16,10 +16,10 @@ const EXAMPLES: &str = "Examples:\n";
 /// When a page cannot be written.
 pub(super) fn write_all(root: Command, directory: &Path) -> Result<()> {
     let mut pages = Vec::new();
-    collect(root, ("build-image", ""), &mut pages);
-    pages.iter().try_for_each(|(command, name, parent)| {
-        write(directory, name, &page(command, name, parent)?)
-    })
+    collect(built(root), &["build-image"], &mut pages);
+    pages
+        .iter()
+        .try_for_each(|(command, words)| write(directory, &words.join("-"), &page(command, words)?))
 }
 
 /// Returns the page of the program.
@@ -27,26 +27,27 @@ pub(super) fn write_all(root: Command, directory: &Path) -> Result<()> {
 /// # Errors
 /// Never in practice: pages are written to memory.
 pub(super) fn main_page(root: Command) -> Result<String> {
-    page(&root, "build-image", "")
+    page(&built(root), &["build-image".to_owned()])
 }
 
-/// Lists a command and the commands below it, each with the name of its page and that of the command above.
-fn collect(
-    command: Command,
-    (name, parent): (&str, &str),
-    pages: &mut Vec<(Command, String, String)>,
-) {
+/// Returns the command with the flags that commands below it inherit.
+fn built(mut root: Command) -> Command {
+    root.build();
+    root
+}
+
+/// Lists a command and the commands below it, each with the words that call it.
+fn collect(command: Command, words: &[&str], pages: &mut Vec<(Command, Vec<String>)>) {
     for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
-        let page = format!("{name}-{}", below.get_name());
-        collect(below.clone(), (&page, name), pages);
+        collect(below.clone(), &[words, &[below.get_name()]].concat(), pages);
     }
-    pages.push((command, name.to_owned(), parent.to_owned()));
+    pages.push((command, words.iter().map(|word| (*word).to_owned()).collect()));
 }
 
-/// Renders a page; `parent` is the name of the page of the command above, if there is one.
-fn page(command: &Command, name: &str, parent: &str) -> Result<String> {
-    let mut built = command.clone().name(name.to_owned()).display_name(name.to_owned());
-    built.build();
+/// Renders the page of the command that these words call.
+fn page(command: &Command, words: &[String]) -> Result<String> {
+    let name = words.join("-");
+    let built = command.clone().name(name.clone()).display_name(name.clone());
     let behind = built.get_after_help().map(ToString::to_string).unwrap_or_default();
     let man = Man::new(built.clone())
         .manual("build-image manual")
@@ -55,14 +56,14 @@ fn page(command: &Command, name: &str, parent: &str) -> Result<String> {
     let mut render = || {
         man.render_title(&mut page)?;
         man.render_name_section(&mut page)?;
-        page.extend_from_slice(synopsis(&built, name).as_bytes());
+        page.extend_from_slice(synopsis(&built, &words.join(" ")).as_bytes());
         man.render_description_section(&mut page)?;
         if built.get_arguments().any(|arg| !arg.is_hide_set()) {
             man.render_options_section(&mut page)?;
         }
-        page.extend_from_slice(commands(&built, name).as_bytes());
+        page.extend_from_slice(commands(&built, &name).as_bytes());
         page.extend_from_slice(examples(&behind).as_bytes());
-        page.extend_from_slice(see_also(&built, name, parent).as_bytes());
+        page.extend_from_slice(see_also(&built, words).as_bytes());
         Ok(())
     };
     render().map_err(|error: io::Error| {
@@ -71,8 +72,8 @@ fn page(command: &Command, name: &str, parent: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
-fn synopsis(command: &Command, name: &str) -> String {
-    let words = escaped(&name.replace("build-image-", "build-image "));
+fn synopsis(command: &Command, words: &str) -> String {
+    let words = escaped(words);
     let mut text = format!(".SH SYNOPSIS\n\\fB{words}\\fR [OPTIONS]");
     for arg in command.get_positionals().filter(|arg| !arg.is_hide_set()) {
         let range = arg.get_num_args().unwrap_or_default();
@@ -116,10 +117,12 @@ fn examples(text: &str) -> String {
     section("EXAMPLES", examples.trim_end()) + &section("NOTES", notes.trim())
 }
 
-fn see_also(command: &Command, name: &str, parent: &str) -> String {
+/// Returns the section that names the pages of the command above and of those below.
+fn see_also(command: &Command, words: &[String]) -> String {
     let below = command.get_subcommands().filter(|below| !below.is_hide_set());
-    let below = below.map(|below| format!("{name}-{}", below.get_name()));
-    let pages = std::iter::once(parent.to_owned()).filter(|parent| !parent.is_empty()).chain(below);
+    let below = below.map(|below| format!("{}-{}", words.join("-"), below.get_name()));
+    let above = words.split_last().filter(|(_, above)| !above.is_empty());
+    let pages = above.map(|(_, above)| above.join("-")).into_iter().chain(below);
     let pages: Vec<String> = pages.map(|page| format!("\\fB{}\\fR(1)", escaped(&page))).collect();
     if pages.is_empty() {
         return String::new();

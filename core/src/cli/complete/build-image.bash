@@ -20,11 +20,12 @@ _build_image() {
 @SETTINGS@
 BUILD_IMAGE_SETTINGS
     )
-    IFS=$'\t' read -r mode prefix suffixes <<<"${lines[0]}"
+    IFS='|' read -r mode prefix suffixes <<<"${lines[0]}"
     COMPREPLY=()
     case $mode in
     words)
-        # What readline does not replace is left out.
+        # In the order that they are offered in. What readline does not replace is left out.
+        compopt -o nosort 2>/dev/null
         begun=${joined%"$current"}
         for line in "${lines[@]:1}"; do
             COMPREPLY+=("${line%%$'\t'*}")
@@ -38,13 +39,13 @@ BUILD_IMAGE_SETTINGS
             local extglob=no
             shopt -q extglob && extglob=yes
             shopt -s extglob
-            COMPREPLY=($(compgen -f -X "!*.@(${suffixes// /|})" -- "$current"))
+            mapfile -t COMPREPLY < <(compgen -f -X "!*.@(${suffixes// /|})" -- "$current")
             [[ $extglob == no ]] && shopt -u extglob
             if ((${#COMPREPLY[@]} > 0)) || [[ -z $current ]]; then
-                COMPREPLY+=($(compgen -d -- "$current"))
+                mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -d -- "$current")
             fi
         elif [[ $mode == directories ]]; then
-            COMPREPLY=($(compgen -d -- "$current"))
+            mapfile -t COMPREPLY < <(compgen -d -- "$current")
         fi
         ((${#COMPREPLY[@]} > 0)) || compopt -o bashdefault -o default 2>/dev/null
         ;;

@@ -9,7 +9,7 @@ _build_image() {
 @SETTINGS@
 BUILD_IMAGE_SETTINGS
 )}")
-    IFS=$'\t' read -r mode prefix suffixes <<<"${lines[1]}"
+    IFS='|' read -r mode prefix suffixes <<<"${lines[1]}"
     case $mode in
     words)
         for line in "${(@)lines[2,-1]}"; do
@@ -17,7 +17,7 @@ BUILD_IMAGE_SETTINGS
             values+=("${line%%$'\t'*}")
             shown+=("${(r:32:)line%%$'\t'*}${${line#*$'\t'}:+ -- ${line#*$'\t'}}")
         done
-        (( $#values )) && compadd -l -d shown -a -- values
+        (( $#values )) && compadd -l -V values -d shown -a -- values
         ;;
     files)
         [[ -n $prefix ]] && compset -P '*='

@@ -8,8 +8,9 @@ use std::{
 
 use build_image_plugin_api::Setting;
 
+use super::offer::summary;
 use crate::{
-    cli::{args, build, command::first_clause, runs},
+    cli::{args, build, runs},
     groups,
     packages::Place,
     plugins::user_directory,
@@ -75,7 +76,7 @@ impl Known<'_> {
     /// Returns the keys of all settings.
     pub(super) fn settings(&self) -> Words {
         let shown = |setting: &Setting| {
-            let about = first_clause(&setting.summary).to_owned();
+            let about = summary(&setting.summary).to_owned();
             (!setting.hidden).then(|| (setting.key.clone(), about))
         };
         let core = core_rows();

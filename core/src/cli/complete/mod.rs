@@ -13,8 +13,8 @@
 //! first line of its output says how the lines after it are used:
 //!
 //! - `words`: each line is a word, a tab, and its description.
-//! - `files PREFIX SUFFIXES` or `directories PREFIX`, separated by tabs: the shell completes a path behind the prefix. The
-//!   suffixes are separated by blanks; any file if there are none.
+//! - `files|PREFIX|SUFFIXES` or `directories|PREFIX|`: the shell completes a path behind the prefix. The suffixes are separated
+//!   by blanks; any file if there are none.
 
 mod known;
 mod line;
@@ -83,8 +83,8 @@ fn text(offer: &Offer) -> String {
             }
             text
         }
-        Offer::Files(prefix, suffixes) => format!("files\t{prefix}\t{}\n", suffixes.join(" ")),
-        Offer::Directories(prefix) => format!("directories\t{prefix}\t\n"),
+        Offer::Files(prefix, suffixes) => format!("files|{prefix}|{}\n", suffixes.join(" ")),
+        Offer::Directories(prefix) => format!("directories|{prefix}|\n"),
     }
 }
 

@@ -9,11 +9,7 @@ use super::{
     line::{self, Place},
 };
 use crate::{
-    cli::{
-        VERBS,
-        command::{COMMON, first_clause},
-        help::SETTINGS,
-    },
+    cli::{VERBS, command::COMMON, help::SETTINGS},
     settings::{CommandLine, Named, Row, core_row, keys},
 };
 
@@ -77,13 +73,17 @@ fn starting_with(mut words: Vec<(String, String)>, begun: &str) -> Offer {
 }
 
 fn about(command: &Command) -> String {
-    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-    first_clause(&about).to_owned()
+    command.get_about().map(ToString::to_string).unwrap_or_default()
 }
 
 fn help(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    first_clause(&help).to_owned()
+    summary(&help).to_owned()
+}
+
+/// Returns the part of a help text before its details, which may be a list of words.
+pub(super) fn summary(text: &str) -> &str {
+    text.split(&[';', ':', '['][..]).next().unwrap_or(text).trim_end()
 }
 
 /// Returns these flags, the short ones first, without those that were given.

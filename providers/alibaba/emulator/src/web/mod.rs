@@ -62,6 +62,7 @@ fn html(text: String) -> Answer {
 pub(crate) fn page(service: &Service, head: &Head, now: Millis) -> Answer {
     let filter = Filter::of(head);
     let checked = if filter.failed { " checked" } else { "" };
+    let (before, behind) = parts(service, &filter, now);
     html(format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -70,31 +71,34 @@ pub(crate) fn page(service: &Service, head: &Head, now: Millis) -> Answer {
          <header><h1>Alibaba emulator</h1>\
          <button id=\"pause\" type=\"button\" aria-pressed=\"false\" hidden>Pause</button>\
          <p id=\"trouble\" class=\"bad\" role=\"status\"></p></header>\n\
-         <main>\n<form method=\"get\" action=\"/_emulator/\">\
+         <main>\n{before}<form method=\"get\" action=\"/_emulator/\">\
          <label>Requests of operation <input type=\"search\" name=\"operation\" list=\"operations\" \
          value=\"{}\" autocomplete=\"off\"></label>\
          <label><input type=\"checkbox\" name=\"failed\" value=\"1\"{checked}> failed only</label>\
          <noscript><button>Show</button></noscript></form>\n\
-         {}</main>\n<script>{SCRIPT}</script></body></html>\n",
+         {behind}</main>\n<script>{SCRIPT}</script></body></html>\n",
         escape(&filter.operation),
-        parts(service, &filter, now)
     ))
 }
 
 /// The parts of the page that change, for the script.
 pub(crate) fn sections(service: &Service, head: &Head, now: Millis) -> Answer {
-    html(parts(service, &Filter::of(head), now))
+    let (before, behind) = parts(service, &Filter::of(head), now);
+    html(before + &behind)
 }
 
-fn parts(service: &Service, filter: &Filter, now: Millis) -> String {
+/// The parts before and behind the filter of the requests: first what changes during a build and is short.
+fn parts(service: &Service, filter: &Filter, now: Millis) -> (String, String) {
     let recent = service.log.recent();
-    let mut text = format!("<p id=\"now\" data-part>{}</p>\n", clock::iso(now));
-    text.push_str(&tables::operations(&recent));
-    // Requests and uploads come first: they are what changes during a build.
-    tables::requests(&recent, filter).write(&mut text);
-    let tables = tables::resources(&service.store.world(), now);
-    for table in tables {
-        table.write(&mut text);
+    let mut before = format!("<p id=\"now\" data-part>{}</p>\n", clock::iso(now));
+    let mut behind = tables::operations(&recent);
+    tables::requests(&recent, filter).write(&mut behind);
+    let (of_builds, kept) = tables::resources(&service.store.world(), now);
+    for table in of_builds {
+        table.write(&mut before);
     }
-    text
+    for table in kept {
+        table.write(&mut behind);
+    }
+    (before, behind)
 }

@@ -149,9 +149,9 @@ fn result(entry: &Value) -> Cell {
     }
 }
 
-/// The tables of the state. Open uploads come first: they change during a build.
-pub(super) fn resources(world: &World, now: Millis) -> [Table; 5] {
-    [uploads(world), tasks(world, now), images(world, now), objects(world), buckets(world)]
+/// The tables of the state: what builds are working on and what they made, and what there is besides.
+pub(super) fn resources(world: &World, now: Millis) -> ([Table; 3], [Table; 2]) {
+    ([uploads(world), tasks(world, now), images(world, now)], [objects(world), buckets(world)])
 }
 
 fn table(
