@@ -2,7 +2,7 @@
 # Completes command lines of build-image. Made by `build-image completions zsh`; make it again after providers were
 # installed or removed.
 
-_build_image() {
+_build-image() {
     local -a lines values shown
     local mode prefix suffixes line begun=${(Q)PREFIX}
     lines=("${(@f)$(command "${(Q)words[1]/#\~\//$HOME/}" @COMMAND@ "${(@Q)words[2,CURRENT-1]}" "$begun" 2>/dev/null <<'BUILD_IMAGE_SETTINGS'
@@ -34,8 +34,9 @@ BUILD_IMAGE_SETTINGS
     esac
 }
 
-if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
-    _build_image "$@"
+# Loaded from a directory in fpath, this file is the function, and replaces itself by the one above.
+if [[ $funcstack[1] == _build-image ]]; then
+    _build-image "$@"
 else
-    compdef _build_image build-image
+    compdef _build-image build-image
 fi
