@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::harness::{Sandbox, needs, root, script};
+use crate::harness::{Published, Sandbox, TRUST, needs, root, script};
 
 const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
@@ -241,6 +241,29 @@ fn completions_run_no_provider_and_are_silent() {
         let run = user.sandbox.run(&args);
         assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{words:?}");
     }
+}
+
+/// `remove` offers what `install` installed, not all that is found.
+#[test]
+fn installed_providers_are_offered_for_removal() {
+    if !needs(&["minisign"]) {
+        return;
+    }
+    let published = Published::new();
+    let mirror = published.mirror().display().to_string();
+    published.run(&[&["install", &mirror][..], &TRUST].concat()).succeeded();
+    published.forget_runs();
+    for (verb, offered) in [
+        ("remove", "words\nacme\t1.0.0\n"),
+        ("verify", "words\nacme\t1.0.0\n"),
+        ("inspect", "words\nacme\t\n"),
+    ] {
+        let run = published.sandbox.run(&["complete-words", "providers", verb, "ac"]);
+        assert_eq!(run.succeeded().stdout, offered, "{verb}");
+    }
+    let run = published.sandbox.run(&["complete-words", "providers", "remove", "qco"]);
+    assert_eq!(run.succeeded().stdout, "words\n");
+    assert!(!published.ran());
 }
 
 /// The scripts for these shells have no values of their own and are made as before.

@@ -32,7 +32,7 @@ pub(super) fn offer(place: &Place<'_>, current: &str, known: &Known<'_>) -> Offe
     if place.flags && current.starts_with('-') {
         let long = current.strip_prefix("--").and_then(|rest| rest.split_once('='));
         let Some((name, begun)) = long else {
-            return starting_with(flags(place, |_| true), current);
+            return starting_with(flags(place, known, |_| true), current);
         };
         let name = name.to_lowercase().replace('_', "-");
         let Some(arg) = line::by_long(place.command, &name) else { return Offer::Words(vec![]) };
@@ -87,8 +87,13 @@ pub(super) fn summary(text: &str) -> &str {
 }
 
 /// Returns these flags, the short ones first, without those that were given.
-fn flags(place: &Place<'_>, wanted: impl Fn(&Arg) -> bool) -> Vec<(String, String)> {
-    let is_given = |arg: &Arg| place.given.contains(&arg.get_id().as_str()) && !is_several(arg);
+fn flags(
+    place: &Place<'_>,
+    known: &Known<'_>,
+    wanted: impl Fn(&Arg) -> bool,
+) -> Vec<(String, String)> {
+    let is_given =
+        |arg: &Arg| place.given.contains(&arg.get_id().as_str()) && !is_several(arg, known);
     let open = place.command.get_arguments().filter(|arg| !arg.is_hide_set() && !is_given(arg));
     let open = open.filter(|arg| wanted(arg));
     let (mut short, mut long) = (Vec::new(), Vec::new());
@@ -102,9 +107,9 @@ fn flags(place: &Place<'_>, wanted: impl Fn(&Arg) -> bool) -> Vec<(String, Strin
 }
 
 /// Whether a flag is given again for more values. Settings are not: the last one counts, except of PLATFORM.
-fn is_several(arg: &Arg) -> bool {
+fn is_several(arg: &Arg, known: &Known<'_>) -> bool {
     let id = arg.get_id().as_str();
-    match core_row(id) {
+    match core_row(id).or_else(|| known.provider_row(id)) {
         Some(row) => keys::PLATFORM == *row,
         None => matches!(arg.get_action(), ArgAction::Append),
     }
@@ -117,7 +122,7 @@ fn main_flags(place: &Place<'_>, known: &Known<'_>) -> Vec<(String, String)> {
         let is_common = |row: &Row| COMMON.iter().any(|key| *key == *row);
         core_row(id).map_or_else(|| known.provider_row(id).is_none(), is_common)
     };
-    flags(place, |arg| place.flags && is_main(arg) && arg.get_long().is_some())
+    flags(place, known, |arg| place.flags && is_main(arg) && arg.get_long().is_some())
         .into_iter()
         .filter(|(flag, _)| flag.starts_with("--"))
         .collect()
