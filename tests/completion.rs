@@ -199,6 +199,7 @@ fn runs_are_offered_and_hostile_names_are_not() {
         for text in ["pwned", "red", "link"] {
             assert!(!offered.contains(text), "{shell}: {offered}");
         }
+        assert!(!offered.lines().any(|word| word == "-p"), "{shell}: {offered}");
     }
     let words = ["build-image", "resume", "20260102-000000-bbbb"];
     user.assert_completes("build-image resume 20260102", &words);

@@ -46,7 +46,8 @@ impl Known<'_> {
             .iter()
             .flat_map(|below| directories(&base.join(below)))
             .collect();
-        // Their names begin with the time.
+        // Their names begin with the time; a name that looks like a flag is not one of ours.
+        names.retain(|name| name.starts_with(|letter: char| letter.is_ascii_alphanumeric()));
         names.sort_by(|a, b| b.cmp(a));
         names.truncate(MOST_RUNS);
         names.into_iter().map(|name| (name, String::new())).collect()
