@@ -4,7 +4,7 @@ PREFIX ?= /usr/local
 CARGO ?= cargo
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all demo check test lint advisories install dist deb session bench fuzz soak tools clean
+.PHONY: all demo check test lint advisories install dist deb container session bench fuzz soak tools clean
 all:
 	$(CARGO) build --workspace --locked
 
@@ -56,6 +56,11 @@ install:
 # A release in the folder `dist`: an archive, a Debian package, the list of what is in them (CycloneDX) and their sums.
 dist deb:
 	CARGO="$(CARGO)" .ci/dist
+
+# A container image of the Debian package, without an engine: an OCI image layout in a tar archive, in `dist`.
+container: tools
+	CARGO="$(CARGO)" .ci/dist
+	.ci/container "$$(ls -t dist/*.deb | head -n 1)" dist/build-image.oci.tar
 
 # The picture of a session in the README, from a real run.
 session:

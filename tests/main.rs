@@ -45,6 +45,7 @@ mod bundle_kills;
 mod bundle_tampering;
 mod bundles;
 mod clock;
+mod completion;
 mod concurrent_builds;
 mod contract;
 mod disk_formats;

@@ -20,6 +20,9 @@ use crate::{
     publication::PublishedFile,
 };
 
+/// Directory of the runs, below that of all builds' files.
+pub const DIRECTORY: &str = "runs";
+
 /// The status of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -135,7 +138,7 @@ impl Run {
 /// Returns all runs below the artifacts directory, oldest first.
 #[must_use]
 pub fn list(base: &Path, key: &Key) -> Vec<Run> {
-    let entries = fs::read_dir(base.join("runs"));
+    let entries = fs::read_dir(base.join(DIRECTORY));
     // A link is skipped: its target must not be removed under the name of the link.
     let directories = entries.into_iter().flatten().flatten();
     let directories = directories.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
@@ -151,7 +154,7 @@ pub fn list(base: &Path, key: &Key) -> Vec<Run> {
 /// When no such run exists.
 pub fn find(base: &Path, name: &str, key: &Key) -> Result<Run> {
     let directory =
-        if name.contains('/') { PathBuf::from(name) } else { base.join("runs").join(name) };
+        if name.contains('/') { PathBuf::from(name) } else { base.join(DIRECTORY).join(name) };
     let check_started = |run: Run| {
         if run.state == State::Running || !run.platform.is_empty() {
             return Ok(run);

@@ -2,6 +2,7 @@
 by its debugging protocol; it opens the page once and must see later changes by itself."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -37,6 +38,7 @@ class Page:
         self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.ask("Runtime.enable")
         self.ask("Page.enable")
+        self.ask("Log.enable")
 
     def ask(self, method, **params):
         self.number += 1
@@ -44,7 +46,8 @@ class Page:
         self.socket.send(json.dumps({**message, "sessionId": self.session} if self.session else message))
         while True:
             answer = json.loads(self.socket.recv())
-            if answer.get("method") == "Runtime.exceptionThrown":
+            is_entry = answer.get("method") == "Log.entryAdded" and answer["params"]["entry"]["level"] == "error"
+            if is_entry or answer.get("method") == "Runtime.exceptionThrown":
                 self.thrown.append(answer["params"])
             if answer.get("id") == self.number:
                 return answer.get("result", {})
@@ -71,24 +74,91 @@ def cells(section):
     return f"Array.from(document.querySelectorAll('#{section} td')).map(cell => cell.textContent)"
 
 
+def has(section, text):
+    return f"{cells(section)}.includes({json.dumps(text)})"
+
+
+def looks(width, scheme):
+    """Whether nothing is cut off at this width, and the colour of the background and of text."""
+    page.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    page.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    style = "getComputedStyle(document.body)"
+    return page.value(f"[document.documentElement.scrollWidth <= {width}, {style}.backgroundColor, {style}.color]")
+
+
+def brightness(colour):
+    return sum(int(part) for part in re.findall(r"\d+", colour)[:3])
+
+
 HOSTILE = "<script>window.broken = 1</script><b>"
+SETTLED = "new Promise(done => setTimeout(() => done(true), 2500))"
 page = Page()
 try:
-    page.ask("Page.navigate", url=URL + "/_emulator/")
+    page.ask("Page.navigate", url=URL + "/")
+    does("web page", "is where a browser is sent", lambda: page.shows("location.pathname", "/_emulator/"), True)
     does("web page", "has a title", lambda: page.shows("document.title", "Alibaba emulator"), True)
     does("web page", "has six sections", lambda: page.shows("document.querySelectorAll('section').length", 6), True)
-    does("web page", "names the buckets", lambda: page.shows(cells("buckets") + ".includes('demo')", True), True)
+    does("web page", "names the buckets", lambda: page.shows(has("buckets", "demo"), True), True)
     does("web page", "has no objects", lambda: page.shows("document.querySelector('#objects .none') !== null", True), True)
+    page.value("window.first = document.querySelector('h1')")
     store.put_object("seen/later", b"12345")
-    does("web page", "shows a new object by itself", lambda: page.shows(cells("objects") + ".includes('seen/later')", True), True)
-    store.init_multipart_upload("in-parts")
-    does("web page", "shows an upload by itself", lambda: page.shows(cells("uploads") + ".includes('in-parts')", True), True)
+    does("web page", "shows a new object by itself", lambda: page.shows(has("objects", "seen/later"), True), True)
+    upload = store.init_multipart_upload("in-parts").upload_id
+    does("web page", "shows an upload by itself", lambda: page.shows(has("uploads", "in-parts"), True), True)
+    for number in (1, 2):
+        store.upload_part("in-parts", upload, number, bytes(102400))
+    does("web page", "shows what an upload received", lambda: page.shows(has("uploads", "200.0 KiB"), True), True)
     store.put_object(HOSTILE, b"x")
-    does("web page", "shows a hostile key as text", lambda: page.shows(cells("objects") + f".includes({json.dumps(HOSTILE)})", True), True)
-    does("web page", "runs no key", lambda: page.value("[typeof window.broken, document.scripts.length]"), ["undefined", 0])
-    does("web page", "shows the requests", lambda: page.shows(cells("requests") + ".includes('InitiateMultipartUpload')", True), True)
+    does("web page", "shows a hostile key as text", lambda: page.shows(has("objects", HOSTILE), True), True)
+    does("web page", "runs no key", lambda: page.value("[typeof window.broken, document.scripts.length]"), ["undefined", 1])
+    does("web page", "shows the requests", lambda: page.shows(has("requests", "InitiateMultipartUpload"), True), True)
+    does("web page", "was never loaded again", lambda: page.value("window.first === document.querySelector('h1')"), True)
+
+    # What is selected stays, and what is not selected goes on.
+    page.value("getSelection().selectAllChildren(document.querySelector('#objects td'))")
+    store.put_object("while-selected", b"x")
+    does("web page", "goes on beside a selection", lambda: page.shows(cells("requests") + ".filter(text => text === 'PutObject').length", 3), True)
+    does("web page", "keeps a selection", lambda: page.value("[getSelection().toString(), " + has("objects", "while-selected") + "]"), ["demo", False])
+    page.value("getSelection().removeAllRanges()")
+    does("web page", "shows the rest after it", lambda: page.shows(has("objects", "while-selected"), True), True)
+
+    page.value("document.getElementById('pause').click()")
+    store.put_object("while-paused", b"x")
+    page.ask("Runtime.evaluate", expression=SETTLED, awaitPromise=True)
+    does("web page", "stops at Pause", lambda: page.value("[document.getElementById('pause').textContent, " + has("objects", "while-paused") + "]"), ["Resume", False])
+    page.value("document.getElementById('pause').click()")
+    does("web page", "resumes", lambda: page.shows(has("objects", "while-paused"), True), True)
+
+    page.value("window.scrollTo(0, 40)")
     store.delete_object("seen/later")
-    does("web page", "forgets what is deleted", lambda: page.shows(cells("objects") + ".includes('seen/later')", False), True)
-    does("web page", "throws nothing", lambda: page.thrown, [])
+    does("web page", "forgets what is deleted", lambda: page.shows(has("objects", "seen/later"), False), True)
+    does("web page", "keeps its place", lambda: page.value("window.scrollY"), 40)
+
+    def enter(expression):
+        page.value(expression + "; document.querySelector('form').dispatchEvent(new Event('input'))")
+
+    operations = "[...new Set(" + cells("requests") + ".filter((_, index) => index % 9 === 2))]"
+    enter("document.querySelector('[name=operation]').value = 'uploadpart'")
+    does("web page", "filters by operation", lambda: page.shows(operations + ".join()", "UploadPart"), True)
+    does("web page", "keeps filters in its address", lambda: page.value("location.search"), "?operation=uploadpart")
+    enter("document.querySelector('[name=operation]').value = ''; document.querySelector('[name=failed]').checked = true")
+    does("web page", "has no failure yet", lambda: page.shows("document.querySelector('#requests .none') !== null", True), True)
+    try:
+        store.get_object("gone")
+    except oss2.exceptions.NoSuchKey:
+        pass
+    does("web page", "shows failures", lambda: page.shows(has("requests", "404 NoSuchKey"), True), True)
+    enter("document.querySelector('[name=failed]').checked = false")
+
+    store.put_object("long/" + "name-" * 100, b"x")
+    does("web page", "shows a long key", lambda: page.shows(has("objects", "long/" + "name-" * 100), True), True)
+    for width in (1280, 420):
+        for scheme, is_dark in (("light", False), ("dark", True)):
+            fits, back, text = looks(width, scheme)
+            does("web page", f"fits {width} pixels, {scheme}", lambda: fits, True)
+            does("web page", f"is {scheme}", lambda: brightness(back) < brightness(text), is_dark)
+    # A part that was wider than the window may only scroll in its place at the greater width.
+    does("web page", "shows all of a row when narrow", lambda: page.value("Array.from(document.querySelectorAll('.wrap')).every(it => it.scrollWidth <= it.clientWidth)"), True)
+    does("web page", "throws nothing, and breaks no policy", lambda: page.thrown, [])
 finally:
     page.close()

@@ -33,7 +33,7 @@ fn after_help() -> String {
 }
 
 /// Settings of the short help.
-const COMMON: [Key; 6] = [
+pub(super) const COMMON: [Key; 6] = [
     keys::PLATFORM,
     keys::CONFIG_FILE,
     keys::DISK,
@@ -140,11 +140,17 @@ pub(super) fn value_name(kind: SettingKind) -> &'static str {
     }
 }
 
+/// Whether the help of a flag lists the allowed values: if they are few.
+pub(super) fn lists_choices<T>(choices: &[T]) -> bool {
+    (1..=6).contains(&choices.len())
+}
+
 fn help(row: &Row) -> String {
     let setting = &row.setting;
     let mut text = setting.summary.clone();
-    if !setting.choices.is_empty() && setting.choices.len() <= 6 {
-        text.push_str(&format!(" [{}]", setting.choices.join(", ")));
+    let choices = row.choices_once();
+    if lists_choices(&choices) {
+        text.push_str(&format!(" [{}]", choices.join(", ")));
     }
     if let Some(default) = &setting.default {
         text.push_str(&format!(" [default: {default}]"));

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The topic that describes settings.
-const SETTINGS: &str = "settings";
+pub(super) const SETTINGS: &str = "settings";
 
 pub(super) fn parser() -> Command {
     Command::new("build-image help")

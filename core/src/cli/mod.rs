@@ -6,6 +6,7 @@ mod boot;
 mod build;
 mod check;
 mod command;
+mod complete;
 mod consent;
 mod doctor;
 mod example;
@@ -17,6 +18,7 @@ mod images;
 mod info;
 mod inspect;
 mod iso_only;
+mod manual;
 mod matrix;
 mod named;
 mod os_release;
@@ -107,6 +109,10 @@ const TOPICS: [(&str, &[&str]); 5] = [
 fn dispatch(args: Vec<String>, environment: &Environment) -> u8 {
     let result = match args.split_first() {
         Some((verb, rest)) if verb == CHILD_VERB => return run_child(rest),
+        Some((verb, rest)) if verb == complete::VERB => {
+            complete::run(rest, environment);
+            return exit::DONE;
+        }
         Some((verb, rest)) if verb == "plan" => plan::run(rest, environment),
         Some((verb, rest)) if verb == "publish" => return publish::run(rest, environment),
         Some((verb, rest)) if verb == "upload" => return halves::upload(rest, environment),

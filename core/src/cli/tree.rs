@@ -1,12 +1,14 @@
 //! Builds the whole command line as one tree, for shells and manual pages.
 
+use std::collections::BTreeSet;
+
 use clap::{Arg, Command, builder::PossibleValuesParser};
 
 use super::{
-    boot, command, doctor, halves, help, images, inspect, matrix, providers, publish, runs, shell,
+    boot, command, complete::Provider, doctor, halves, help, images, inspect, matrix, providers,
+    publish, runs, shell,
 };
 use crate::{
-    error::Result,
     plugins::Loader,
     settings::{CommandLine, Row, core_rows, keys},
 };
@@ -19,21 +21,26 @@ pub(super) fn check_flag() -> Arg {
         .help("also ask the cloud whether it would take the build; changes nothing there")
 }
 
-/// Returns the command with all verbs, and with the settings of every provider that loads.
-///
-/// # Errors
-/// Currently none; a provider that does not load is skipped.
-pub(super) fn whole(loader: &Loader) -> Result<Command> {
-    let (names, own) = of_providers(loader);
+/// Returns the command with all verbs, and with the settings of these providers.
+pub(super) fn whole(providers: &[Provider]) -> Command {
+    let names: Vec<String> = providers.iter().map(|provider| provider.name.clone()).collect();
+    let own: Vec<Row> = providers
+        .iter()
+        .flat_map(|provider| provider.settings.iter().cloned().map(Row::new))
+        .collect();
     let rows = [core_rows(), own.clone()].concat();
     let with_values = |arg: Arg| {
         let Some(row) = rows.iter().find(|row| row.key() == arg.get_id().as_str()) else {
             return arg;
         };
-        let values =
-            if keys::PLATFORM == *row { names.clone() } else { row.setting.choices.clone() };
+        let choices: Vec<String> = row.choices_once().into_iter().map(str::to_owned).collect();
+        let is_listed = command::lists_choices(&choices);
+        let values = if keys::PLATFORM == *row { names.clone() } else { choices };
         let offers = row.command_line == CommandLine::Value && !values.is_empty();
-        if offers { arg.value_parser(PossibleValuesParser::new(values)) } else { arg }
+        if !offers {
+            return arg;
+        }
+        arg.value_parser(PossibleValuesParser::new(values)).hide_possible_values(is_listed)
     };
     let mut root = command::command("build-image", &rows);
     let build = root.clone();
@@ -73,7 +80,7 @@ pub(super) fn whole(loader: &Loader) -> Result<Command> {
             parser.name(name.clone()).about(about.unwrap_or_default()).mut_args(with_values);
         root = root.mut_subcommand(&name, |_| parser);
     }
-    Ok(root.version(env!("CARGO_PKG_VERSION")).mut_args(with_values))
+    root.version(env!("CARGO_PKG_VERSION")).mut_args(with_values)
 }
 
 /// Returns the flags of a build.
@@ -81,18 +88,17 @@ fn flags_of(build: &Command) -> Vec<Arg> {
     build.get_arguments().filter(|arg| arg.get_id() != "VERSION").cloned().collect()
 }
 
-/// Returns the names of all providers, and their settings, each key once.
-fn of_providers(loader: &Loader) -> (Vec<String>, Vec<Row>) {
+/// Returns the providers that load. A setting that several declare is listed once.
+pub(super) fn providers(loader: &Loader) -> Vec<Provider> {
     let mut candidates = loader.search.all();
     candidates.dedup_by(|later, first| later.name == first.name);
-    let mut rows: Vec<Row> = Vec::new();
-    let mut names = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
     for candidate in candidates {
         let Ok(plugin) = loader.ask(&candidate) else { continue };
-        names.push(plugin.name.clone());
-        let is_known = |row: &Row| rows.iter().any(|one| one.key() == row.key());
-        let new: Vec<Row> = plugin.rows().into_iter().filter(|row| !is_known(row)).collect();
-        rows.extend(new);
+        let own = plugin.rows().into_iter().filter(|row| seen.insert(row.key().to_owned()));
+        let settings = own.map(|row| row.setting).collect();
+        found.push(Provider { name: plugin.name.clone(), settings });
     }
-    (names, rows)
+    found
 }

@@ -49,7 +49,7 @@ pub use key::Key;
 pub use parse::parse_text;
 pub use precedence::Layers;
 pub use resolve::{ByName, Origin, Resolved, Value};
-pub use row::{AppliesTo, CommandLine, OnResume, Row, Use, Written};
+pub use row::{AppliesTo, CommandLine, Named, OnResume, Row, Use, Written};
 pub(crate) use rows::core_row;
 pub use rows::{core_rows, rows_for, rows_of};
 pub use schema::*;

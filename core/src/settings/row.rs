@@ -23,6 +23,8 @@ pub struct Row {
     pub on_resume: OnResume,
     /// What the build writes to the file that it names; `None` when it names none that is written.
     pub writes: Option<Written>,
+    /// The paths that it usually names, for the completion of command lines.
+    pub names: Named,
     /// The builds that it applies to.
     pub applies_to: AppliesTo,
     /// Key of the row that it follows in help and documentation, for rows from outside of the core's table; `None` =
@@ -71,6 +73,25 @@ pub enum Written {
     Lines,
 }
 
+/// The paths that a setting usually names. Others are accepted too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Named {
+    /// Any.
+    #[default]
+    Anything,
+    /// Directories.
+    Directories,
+    /// Disk images, also compressed or in archives.
+    Disks,
+    /// Files whose names end in a dot and one of these.
+    Files(&'static [&'static str]),
+}
+
+impl Named {
+    /// Configuration files.
+    pub const YAML: Self = Self::Files(&["yml", "yaml", "json"]);
+}
+
 /// The builds that a setting applies to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AppliesTo {
@@ -117,6 +138,7 @@ impl Row {
             uses: &[],
             on_resume: OnResume::Free,
             writes: None,
+            names: Named::default(),
             applies_to: AppliesTo::Every,
             after: None,
         }
@@ -178,6 +200,13 @@ impl Row {
         self
     }
 
+    /// States the paths that it usually names.
+    #[must_use]
+    pub fn names(mut self, paths: Named) -> Self {
+        self.names = paths;
+        self
+    }
+
     /// States the builds that it applies to.
     #[must_use]
     pub fn applies_to(mut self, builds: AppliesTo) -> Self {
@@ -225,6 +254,17 @@ impl Row {
     pub fn explicit_only(mut self) -> Self {
         self.setting = self.setting.explicit_only();
         self
+    }
+
+    /// Returns the allowed values, each once: not in upper case if it is also allowed in lower case.
+    #[must_use]
+    pub fn choices_once(&self) -> Vec<&str> {
+        let choices = &self.setting.choices;
+        let again = |word: &str| {
+            let lower = word.to_lowercase();
+            lower != word && choices.contains(&lower)
+        };
+        choices.iter().map(String::as_str).filter(|word| !again(word)).collect()
     }
 
     /// Returns the key.

@@ -8,7 +8,7 @@ use super::{
     boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck, SbomFormat},
     define::{choice, settings},
     key::Key,
-    row::{AppliesTo, OnResume, Row, Use, Written},
+    row::{AppliesTo, Named, OnResume, Row, Use, Written},
     typed::FromSetting,
 };
 
@@ -115,7 +115,7 @@ settings![
         .flag('p')
         .pattern("[a-z][a-z0-9_]*")
         .used_by(&[Use::Images, Use::Selection, Use::Help]),
-    CONFIG_FILE(BUILD, Path, "YAML file of settings").flag('c').explicit_only().used_by(&[
+    CONFIG_FILE(BUILD, Path, "YAML file of settings").flag('c').names(Named::YAML).explicit_only().used_by(&[
         Use::Images, Use::Selection,
         Use::Adoption,
         Use::Doctor,
@@ -194,6 +194,7 @@ settings![
         Path,
         "disk image instead of an ISO, path or URL: raw, qcow2, VMDK, VHD, VHDX or VDI, also compressed, in a tar or zip archive, or in an OVA; `-` reads it from a pipe"
     )
+    .names(Named::Disks)
     .prefixed_only()
     .on_resume(OnResume::Fixed),
     FROM_BUNDLE(SOURCE, Path, "bundle to publish, instead of making an image; build-image publish sets it")
@@ -249,7 +250,10 @@ settings![
         .prefixed_only()
         .default_value("sha256")
         .on_resume(OnResume::UntilRegistered),
-    ISO(SOURCE, Path, "installer ISO, path or URL").flag('i').on_resume(OnResume::Fixed),
+    ISO(SOURCE, Path, "installer ISO, path or URL")
+        .flag('i')
+        .names(Named::Files(&["iso"]))
+        .on_resume(OnResume::Fixed),
     ISO_SIG(SOURCE, Path, "signature of the ISO, path or URL; found beside the ISO when not set")
         .flag('s')
         .on_resume(OnResume::UntilRegistered)
@@ -337,6 +341,7 @@ settings![
         .default_value("archive")
         .on_resume(OnResume::Fixed),
     IMAGE_DIR(OUTPUT, Path, "directory for published images [default: images]")
+        .names(Named::Directories)
         .on_resume(OnResume::Fixed)
         .used_by(&[Use::Doctor]),
     BUNDLE(
@@ -355,6 +360,7 @@ settings![
         .example("[cn-hangzhou]")
         .on_resume(OnResume::Fixed),
     ARTIFACTS_DIR(OUTPUT, Path, "directory for files of running builds [default: artifacts]")
+        .names(Named::Directories)
         .used_by(&[Use::Doctor, Use::Runs]),
     MIN_FREE_DISK_STORAGE_MB(
         OUTPUT,
@@ -448,6 +454,7 @@ settings![
     )
     .on_resume(OnResume::UntilReleased),
     PROVIDER_DIR(PLUGINS, Path, "directory to look for provider plugins in first")
+        .names(Named::Directories)
         .prefixed_only()
         .explicit_only()
         .used_by(&[

@@ -9,8 +9,15 @@ use crate::error::{Error, Kind};
 const DISKS: [&str; 9] = ["raw", "img", "dd", "qcow2", "qcow", "vmdk", "vhd", "vhdx", "vdi"];
 /// Suffixes of compressed files.
 const PACKED: [&str; 8] = ["gz", "xz", "zst", "zstd", "bz2", "lz4", "lzma", "z"];
+/// Suffixes of archives.
+const ARCHIVES: [&str; 4] = ["ova", "tar", "tgz", "zip"];
 /// Most names that a message lists.
 const MOST_NAMES: usize = 12;
+
+/// Returns the usual suffixes of disk images, of compressed files, and of archives.
+pub fn suffixes() -> impl Iterator<Item = &'static str> {
+    DISKS.into_iter().chain(PACKED).chain(ARCHIVES)
+}
 
 /// The wishes about a member.
 #[derive(Clone, Debug, Default)]

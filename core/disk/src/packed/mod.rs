@@ -27,6 +27,7 @@ mod wrapping;
 mod xz;
 mod zstd;
 
+pub use choice::suffixes;
 pub use find::{Content, Found, find};
 pub use piped::{Piped, read_stream};
 pub use tap::Seen;

@@ -26,7 +26,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve until SIGTERM or SIGINT; prints `listening on http://ADDRESS`, with --tls
-    /// `listening on https://ADDRESS` and `CA certificate: FILE`
+    /// `listening on https://ADDRESS` and `CA certificate: FILE`; then the address of its web page
     Serve(Box<Serve>),
     /// List the images in a state directory, one JSON object per line
     Images(StateArgument),
@@ -148,7 +148,7 @@ pub(crate) fn run() -> ExitCode {
 
 fn say(line: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
+    out.write_all(format!("{line}\n").as_bytes())?;
     out.flush()?;
     Ok(())
 }
@@ -251,6 +251,9 @@ fn announce(running: &Running, file: Option<&PathBuf>) -> Result<(), Failure> {
             .and_then(|()| fs::rename(&beside, file))
             .map_err(|error| format!("cannot write `{}`: {error}", file.display()))?;
     }
-    say(&format!("listening on {address}"))?;
-    running.ca_file().map_or(Ok(()), |file| say(&format!("CA certificate: {}", file.display())))
+    let mut lines = vec![format!("listening on {address}")];
+    lines.extend(running.ca_file().map(|file| format!("CA certificate: {}", file.display())));
+    lines.extend(running.page().map(|page| format!("web page: {page}")));
+    // In one write: a reader of the first line may close the pipe then.
+    say(&lines.join("\n"))
 }

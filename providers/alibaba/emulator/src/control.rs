@@ -1,5 +1,5 @@
 //! Serves the emulator's own endpoint, without authentication and for loopback only: `/_emulator/` (a page
-//! for people), `/_emulator/status` (GET: counts), `/_emulator/faults` (PUT: a new rule list, GET: the rules
+//! for people, to which the root sends browsers), `/_emulator/sections` (its parts that change), `/_emulator/status` (GET: counts), `/_emulator/faults` (PUT: a new rule list, GET: the rules
 //! with how often they struck, DELETE: none), `/_emulator/credentials` (GET: temporary keys, as clients read
 //! them from `ALIBABA_CLOUD_CREDENTIALS_URI`).
 
@@ -12,13 +12,19 @@ use crate::identity::metadata;
 use crate::service::{Context, Service};
 use crate::web;
 
+/// Path of the page for people.
+pub(crate) const PAGE: &str = "/_emulator/";
+
 const MAX_RULES: u64 = 1 << 20;
 
 /// Whether a request is for this endpoint. On virtual hosts such paths are object keys.
-pub(crate) fn is_meant(head: &Head) -> bool {
+pub(crate) fn is_meant(head: &Head, loopback: bool) -> bool {
     let name = head.host_name();
     let bare = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok();
-    bare && (head.raw_path == "/_emulator" || head.raw_path.starts_with("/_emulator/"))
+    let path = head.raw_path.as_str();
+    bare && (path == "/_emulator"
+        || path.starts_with("/_emulator/")
+        || (loopback && web::is_browser(head)))
 }
 
 fn answer(status: u16, value: &Value) -> Answer {
@@ -41,11 +47,12 @@ pub(crate) async fn serve(
         return refuse(403, "the control endpoint answers to loopback only");
     }
     match (head.method.as_str(), head.raw_path.as_str()) {
-        ("GET", "/_emulator") => Answer::empty(302).with("location", "/_emulator/"),
-        ("GET", "/_emulator/") => {
-            let page = web::page(service, context.now);
-            Answer::text(200, "text/html; charset=utf-8", page).with("cache-control", "no-store")
-        }
+        ("GET", "/" | "/_emulator") => Answer::empty(302)
+            .with("location", PAGE)
+            .with("cache-control", "no-store")
+            .with("vary", "accept"),
+        ("GET", PAGE) => web::page(service, head, context.now),
+        ("GET", "/_emulator/sections") => web::sections(service, head, context.now),
         ("GET", "/_emulator/credentials") => metadata::document(context, "credentials-uri"),
         ("GET", "/_emulator/faults") => answer(200, &service.faults.tell()),
         ("DELETE", "/_emulator/faults") => match service.faults.set("[]") {
@@ -60,6 +67,6 @@ pub(crate) async fn serve(
             },
             Err(error) => refuse(400, &crate::chain(&error)),
         },
-        (method, path) => refuse(404, &format!("there is no {method} {path}")),
+        (method, path) => refuse(404, &format!("unknown: {method} {path}")),
     }
 }

@@ -33,6 +33,9 @@ pub(crate) struct Entry<'a> {
     pub(crate) bytes_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) part_number: Option<u16>,
+    /// Whether the call was to be checked only (`DryRun`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) dry_run: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bucket: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,7 +54,7 @@ pub(crate) struct Log {
 }
 
 /// Number of requests that are kept.
-const RECENT: usize = 50;
+const RECENT: usize = 200;
 
 impl Log {
     /// Opens the file for appending; `None` logs nothing.

@@ -95,6 +95,7 @@ struct Story {
     operation: String,
     request_id: String,
     part_number: Option<u16>,
+    dry_run: bool,
     bucket: Option<String>,
     key: Option<String>,
 }
@@ -117,6 +118,7 @@ impl Story {
             bytes_in: body.received(),
             bytes_out: sent,
             part_number: self.part_number,
+            dry_run: self.dry_run,
             bucket: self.bucket.as_deref(),
             key: self.key.as_deref(),
             faults,
@@ -138,7 +140,7 @@ pub(crate) async fn respond(
         return Ok(oss::refuse(&error, &Head::default(), &ids::oss_request())
             .into_response(Delivery::default()));
     };
-    let call = match recognise(&head, &mut body).await {
+    let call = match recognise(&head, &mut body, loopback).await {
         Ok(call) => call,
         Err(answer) => return Ok(answer.into_response(Delivery::default())),
     };
@@ -186,8 +188,8 @@ pub(crate) async fn respond(
     Ok(outcome.answer.into_response(delivery))
 }
 
-async fn recognise(head: &Head, body: &mut RequestBody) -> Result<Call, Answer> {
-    if control::is_meant(head) {
+async fn recognise(head: &Head, body: &mut RequestBody, loopback: bool) -> Result<Call, Answer> {
+    if control::is_meant(head, loopback) {
         return Ok(Call::Control);
     }
     if metadata::is_meant(head) {
@@ -211,6 +213,7 @@ fn story(head: &Head, call: &Call) -> Story {
         operation: head.raw_path.clone(),
         request_id: ids::acs_request(),
         part_number: None,
+        dry_run: false,
         bucket: None,
         key: None,
     };
@@ -220,6 +223,7 @@ fn story(head: &Head, call: &Call) -> Story {
         Call::Acs(call) => {
             story.service = call.service.name();
             story.operation.clone_from(&call.action);
+            story.dry_run = call.params.flag("DryRun");
         }
         Call::Oss(call) => {
             story.service = "oss";

@@ -2,7 +2,7 @@
 //! has its own runtime, so that it can be started from a test, a program, or another runtime alike.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use super::tls::Tls;
 use crate::clock;
 use crate::config::{Config, StateDir};
+use crate::control;
 use crate::ecs;
 use crate::faults::{FaultError, Faults};
 use crate::identity::{metadata, role};
@@ -94,6 +95,21 @@ impl Running {
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
+    }
+
+    /// The address of the web page, which is served to this machine only; `None` if this machine reaches the emulator by
+    /// an address that is not loopback.
+    #[must_use]
+    pub fn page(&self) -> Option<String> {
+        let mut address = self.address;
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            ip if !ip.is_loopback() => return None,
+            _ => {}
+        }
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Some(format!("{scheme}://{address}{}", control::PAGE))
     }
 
     /// The file with the CA certificate that clients have to trust; `None` without TLS.

@@ -100,8 +100,10 @@ fn with_tls_it_prints_an_https_url_and_where_the_ca_certificate_is() {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let url = lines.next().unwrap().unwrap();
         let ca = lines.next().unwrap().unwrap();
+        let page = lines.next().unwrap().unwrap();
         let url = url.strip_prefix("listening on ").unwrap();
         assert!(url.starts_with("https://127.0.0.1:"), "{url}");
+        assert_eq!(page, format!("web page: {url}/_emulator/"));
         assert_eq!(std::fs::read_to_string(&address).unwrap().trim(), url);
         let file = Path::new(ca.strip_prefix("CA certificate: ").unwrap());
         assert!(file.is_absolute(), "{file:?}");
@@ -111,6 +113,23 @@ fn with_tls_it_prints_an_https_url_and_where_the_ca_certificate_is() {
         }
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
+
+/// The page answers to this machine only, which reaches an emulator on all addresses by the one of loopback.
+#[test]
+fn it_prints_the_address_of_its_page() {
+    for (listen, host) in [("127.0.0.1:0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1")] {
+        let mut command = program();
+        command.args(["serve", "--in-memory", "--listen-anywhere-insecure", "--listen", listen]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = lines.next().unwrap().unwrap().rsplit(':').next().unwrap().to_owned();
+        let page = lines.next().unwrap().unwrap();
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert_eq!(page, format!("web page: http://{host}:{port}/_emulator/"));
+        assert!(lines.next().is_none());
     }
 }
 

@@ -302,4 +302,12 @@ impl Client {
         );
         self.send(&head, body).unwrap()
     }
+
+    /// Sends a request without a body that is not signed, with further header lines.
+    pub(crate) fn raw(&self, method: &str, target: &str, host: &str, headers: &str) -> Reply {
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n\r\n"
+        );
+        self.send(&head, b"").unwrap()
+    }
 }
