@@ -16,7 +16,7 @@ fn the_tutorial_works_as_written() {
 
 #[test]
 fn frequent_mistakes_are_answered_as_written() {
-    assert!(run_page("docs/mistakes.md", &Sandbox::with_cloud()) >= 15);
+    assert!(run_page("docs/internals/mistakes.md", &Sandbox::with_cloud()) >= 15);
 }
 
 /// The path of a program of this workspace; that program's own tests make cargo build it.
