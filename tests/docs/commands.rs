@@ -63,7 +63,8 @@ impl Known {
     /// Whether a command has a flag; flags of settings may belong to any provider, and may be hidden.
     fn has_flag(&mut self, command: &[&str], flag: &str) -> bool {
         let flag = flag.split('=').next().unwrap();
-        let written = Regex::new(&format!(r"(^|[ ,]){}($|[ ,=\[\n])", regex::escape(flag))).unwrap();
+        let written =
+            Regex::new(&format!(r"(^|[ ,]){}($|[ ,=\[\n])", regex::escape(flag))).unwrap();
         let help = self.help(command).unwrap_or_default();
         if ["-h", "--help", "-V", "--version"].contains(&flag) || written.is_match(help) {
             return true;
@@ -133,7 +134,8 @@ fn command_lines(line: &str) -> Vec<Vec<String>> {
     let starts = words.iter().enumerate().filter(|(_, word)| *word == PROGRAM).map(|(at, _)| at);
     let until = |at: usize| {
         let rest = words[at + 1..].iter();
-        let own = rest.take_while(|word| !["|", ";", "&", ">", "<", "(", ")"].contains(&word.as_str()));
+        let own =
+            rest.take_while(|word| !["|", ";", "&", ">", "<", "(", ")"].contains(&word.as_str()));
         own.cloned().collect()
     };
     starts.map(until).collect()

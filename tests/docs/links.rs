@@ -11,11 +11,8 @@ fn broken(page: &Page, link: &str, all: &[Page]) -> Option<String> {
         return None;
     }
     let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-    let path = if file.is_empty() {
-        page.path.clone()
-    } else {
-        page.path.parent().unwrap().join(file)
-    };
+    let path =
+        if file.is_empty() { page.path.clone() } else { page.path.parent().unwrap().join(file) };
     let Ok(path) = path.canonicalize() else { return Some("the file does not exist".to_owned()) };
     if !path.starts_with(root()) {
         return Some("the file is outside of the repository".to_owned());
@@ -39,7 +36,9 @@ fn every_relative_link_and_anchor_leads_somewhere() {
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
     assert!(followed > 150, "only {followed} links");
-    for (link, found) in [("README.md#install", true), ("README.md#nowhere", false), ("x.md", false)] {
+    for (link, found) in
+        [("README.md#install", true), ("README.md#nowhere", false), ("x.md", false)]
+    {
         let page = Page::read("README.md");
         assert_eq!(broken(&page, link, &all).is_none(), found, "{link}");
     }

@@ -73,8 +73,7 @@ impl Page {
             let heading = heading.trim_start_matches('#').strip_prefix(' ').unwrap_or_default();
             let heading = link.replace_all(heading, "$1").to_lowercase();
             let kept = heading.chars().filter(|one| one.is_alphanumeric() || " -_".contains(*one));
-            let anchor: String =
-                kept.map(|one| if one == ' ' { '-' } else { one }).collect();
+            let anchor: String = kept.map(|one| if one == ' ' { '-' } else { one }).collect();
             let again = (1..).map(|number| format!("{anchor}-{number}"));
             let mut free = std::iter::once(anchor.clone()).chain(again);
             found.insert(free.find(|name| !found.contains(name)).unwrap());
@@ -100,7 +99,8 @@ impl Page {
 
 /// All pages of the repository, without those that are fixtures of tests.
 pub(super) fn pages() -> Vec<Page> {
-    let mut paths: Vec<PathBuf> = ["README.md", "CHANGELOG.md"].map(|name| root().join(name)).into();
+    let mut paths: Vec<PathBuf> =
+        ["README.md", "CHANGELOG.md"].map(|name| root().join(name)).into();
     for directory in [".github", "docs", "plugin-api", "providers"] {
         sandbox_walk(&root().join(directory), &mut |path| {
             let built = path.components().any(|part| part.as_os_str() == "target");

@@ -41,8 +41,7 @@ fn the_page_of_exit_codes_is_the_table_in_the_code() {
 fn the_page_of_the_result_names_every_member() {
     let code = source("core/src/report/result.rs");
     let list = code.split("const MEMBERS: [&str; ").nth(1).unwrap().split("];").next().unwrap();
-    let members: BTreeSet<String> =
-        list.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+    let members: BTreeSet<String> = list.split('"').skip(1).step_by(2).map(str::to_owned).collect();
     assert!(members.contains("image_id") && members.len() > 20, "{members:?}");
     let found = rows(&Page::read("docs/result.md"));
     for name in &members {
@@ -96,7 +95,10 @@ fn pages_use_the_words_of_the_style() {
     let mut wrong = Vec::new();
     for page in pages() {
         let name = page.name();
-        if !name.starts_with("docs/") || name == "docs/glossary.md" || name.contains("/contributing/") {
+        if !name.starts_with("docs/")
+            || name == "docs/glossary.md"
+            || name.contains("/contributing/")
+        {
             continue;
         }
         for (number, line) in page.prose() {
