@@ -72,10 +72,11 @@ fn every_message_that_troubleshooting_quotes_is_printed_somewhere() {
     for block in page.blocks().iter().filter(|block| block.info == "text") {
         for line in &block.lines {
             let line = line.trim_start();
-            let line = ["error: ", "warning: ", "hint: ", "because: ", "- "]
+            let line = ["error: ", "warning: ", "guest: ", "hint: ", "because: ", "- "]
                 .iter()
                 .fold(line, |line, prefix| line.strip_prefix(prefix).unwrap_or(line));
-            for part in line.split('…').map(str::trim).filter(|part| part.len() > 3) {
+            let parts = line.split('…').map(|part| part.trim_matches([' ', ':', '`', '(', ')']));
+            for part in parts.filter(|part| part.len() > 3) {
                 quoted += 1;
                 assert!(printed.contains(part), "line {}: `{part}` is not printed", block.line);
             }
