@@ -46,7 +46,9 @@ impl Known {
     }
 
     fn is_setting(&self, key: &str) -> bool {
-        self.settings.contains(key.strip_prefix("F5_").unwrap_or(key))
+        let key = key.strip_prefix("F5_").unwrap_or(key);
+        // Lists leave out settings for tuning.
+        self.settings.contains(key) || self.sandbox.run(&["help", "settings", key]).code == 0
     }
 
     /// The help of a command; `None` if it does not exist.
@@ -73,8 +75,7 @@ impl Known {
         }
         let takes_settings = help.contains("--disk") && help.contains("--image-dir");
         let key = flag.trim_start_matches('-').replace('-', "_").to_uppercase();
-        let known = self.settings.contains(&key) || EXAMPLE.contains(&key.as_str());
-        takes_settings && known
+        takes_settings && (EXAMPLE.contains(&key.as_str()) || self.is_setting(&key))
     }
 
     /// What is wrong with the words behind the program's name.
