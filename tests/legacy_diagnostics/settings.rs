@@ -31,7 +31,7 @@ fn configuration(sandbox: &Sandbox, text: &str) -> Vec<String> {
 const TYPED: [Mistake; 18] = [
     typed!(
         "writes tables of settings",
-        "--docs",
+        "-p qcow2 --docs",
         2,
         ["settings are listed by --help", "leave DOCS out"]
     ),
