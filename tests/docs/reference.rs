@@ -4,8 +4,13 @@ use std::{collections::BTreeSet, fs};
 
 use regex::Regex;
 
-use super::pages::{Page, pages};
-use crate::harness::root;
+use serde_json::Value;
+
+use super::{
+    PROVIDERS,
+    pages::{Page, pages},
+};
+use crate::harness::{Sandbox, root};
 
 /// The first cells of the tables of a page that are a single word of code.
 fn rows(page: &Page) -> BTreeSet<String> {
@@ -51,6 +56,34 @@ fn the_page_of_the_result_names_every_member() {
     for name in found.iter().filter(top) {
         assert!(members.contains(name), "no document has the member `{name}`");
     }
+}
+
+/// The drivers of disks and networks, and the agents, that a provider declares for its machines.
+fn declared(machines: &Value) -> BTreeSet<String> {
+    let devices = ["disks", "networks"].iter().filter_map(|kind| machines[kind].as_array());
+    let drivers = devices.flatten().filter_map(|device| device["one_of"].as_array());
+    let words = drivers.flatten().chain(machines["agents"].as_array().into_iter().flatten());
+    words.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_table_of_drivers_is_what_the_providers_declare() {
+    let page = Page::read("docs/clouds.md");
+    let table = page.text.split("### Drivers\n").nth(1).unwrap().split("\n### ").next().unwrap();
+    let word = Regex::new("`([a-z0-9_-]+)`").unwrap();
+    let sandbox = Sandbox::new();
+    let mut rows = 0;
+    for name in PROVIDERS {
+        let run = sandbox.run(&["providers", "inspect", name, "--json"]);
+        let document: Value = serde_json::from_str(&run.succeeded().stdout).unwrap();
+        let expected = declared(&document["guest"]["machines"]);
+        let row = table.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let words = word.captures_iter(row.unwrap_or_default()).skip(1);
+        let found: BTreeSet<String> = words.map(|one| one[1].to_owned()).collect();
+        assert_eq!(found, expected, "{name}");
+        rows += usize::from(row.is_some());
+    }
+    assert_eq!(rows, 7);
 }
 
 /// What the page of symptoms quotes is what the program prints: `…` stands for what differs.
