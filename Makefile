@@ -67,7 +67,7 @@ session:
 	$(CARGO) build --workspace --locked
 	tests/demo/record $(TARGET)/debug docs/session.svg
 
-# Everything beside its peers, in one run on a quiet machine; writes docs/performance.md. About half an hour; a look at
+# Everything beside its peers, in one run on a quiet machine; writes docs/internals/performance.md. About half an hour; a look at
 # whether it works: BENCH_QUICK=1. Single parts: tests/bench/run PART…
 bench: tools
 	tests/install-tools bench

@@ -306,6 +306,16 @@ fn description(sandbox: &Sandbox, platform: &str) -> Description {
 }
 
 #[test]
+fn the_boot_fix_up_is_left_out_for_compute_engine_alone() {
+    let sandbox = Sandbox::new();
+    for platform in ["alibaba", "aws", "azure", "gce", "oci", "openstack", "qcow2", "vhd", "vmware"]
+    {
+        let skips = description(&sandbox, platform).guest.skip_boot_fixup;
+        assert_eq!(skips, platform == "gce", "{platform}");
+    }
+}
+
+#[test]
 fn image_names_are_those_of_the_old_tool_on_every_cloud() {
     let facts = Facts {
         directory: "/BIGIP1500".into(),

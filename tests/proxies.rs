@@ -93,3 +93,24 @@ fn requests_of_providers_follow_the_same_rules() {
         assert_eq!(found, expected, "{variables:?}");
     }
 }
+
+/// Nothing is sent to anyone: a build that needs no network sends no request, whatever proxies there are.
+#[test]
+fn a_local_build_sends_no_request() {
+    let sandbox = Sandbox::new();
+    sandbox.disk("disk.raw", 4, 1);
+    let web = Web::start(|_| Answer::status(200));
+    for args in [
+        &["--disk", "disk.raw", "-p", "qcow2"][..],
+        &["plan", "--check", "--disk", "disk.raw", "-p", "vhd"],
+    ] {
+        let mut command = sandbox.command(args);
+        for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+            command.env(name, web.url(""));
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let paths: Vec<String> = web.requests().into_iter().map(|request| request.path).collect();
+    assert!(paths.is_empty(), "{paths:?}");
+}

@@ -369,6 +369,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_directory_of_another_version_is_not_used_again() {
+        let base = tempfile::tempdir().unwrap();
+        let directory = base.path().join("x/y");
+        drop(Claim::take(&directory, "r-1", &[]).unwrap());
+        fs::write(directory.join("disk.raw"), "").unwrap();
+        assert!(Claim::earlier(&directory, "r-2").unwrap().is_some());
+        let current = fs::read_to_string(directory.join(MARKER)).unwrap();
+        let older = current.replace(env!("CARGO_PKG_VERSION"), "0.9.9");
+        assert_ne!(older, current);
+        fs::write(directory.join(MARKER), older).unwrap();
+        assert!(Claim::earlier(&directory, "r-2").unwrap().is_none());
+        drop(Claim::take(&directory, "r-2", &[]).unwrap());
+        assert!(!directory.join("disk.raw").exists());
+    }
+
+    #[test]
     fn only_marked_directories_are_emptied_and_removed() {
         let base = tempfile::tempdir().unwrap();
         let directory = base.path().join("x/y");

@@ -1,4 +1,4 @@
-"""Writes what was measured into docs/performance.md, between its markers, and the plot beside it."""
+"""Writes what was measured into docs/internals/performance.md, between its markers, and the plot beside it."""
 
 import json
 
@@ -7,8 +7,8 @@ import targets
 from machine import ROOT, WORK
 from measure import median
 
-PAGE = ROOT / "docs/performance.md"
-PLOT = ROOT / "docs/performance.svg"
+PAGE = ROOT / "docs/internals/performance.md"
+PLOT = ROOT / "docs/internals/performance.svg"
 BEGIN, END = "<!-- made by `make bench`: begin -->", "<!-- made by `make bench`: end -->"
 
 

@@ -1,8 +1,10 @@
-//! Runs the ```` ```console ```` blocks of a documentation page and compares their output.
+//! Runs the commands of a documentation page in one session of bash, and compares their output.
 //!
-//! Bash runs each line `$ command`, in one session for the whole page; lines `> …` continue it. The lines that
-//! follow are its expected output, both streams together. In an expected line `…` stands for any text; a line that
-//! is only `…` stands for any number of lines. `[exit 2]` is the exit code, 0 if not given.
+//! A block ```` ```sh ```` is run as a whole, and must end with exit code 0. A block ```` ```text ```` that follows it
+//! is its expected output, both streams together; ```` ```text exit=2 ```` also names its exit code. In a block
+//! ```` ```console ```` each line `$ command` is run, lines `> …` continue it, and the lines that follow are its expected
+//! output; `[exit 2]` is the exit code. In an expected line `…` stands for any text; a line that is only `…` stands for
+//! any number of lines.
 
 use std::{fmt::Write as _, path::PathBuf, process::Stdio};
 
@@ -14,7 +16,8 @@ const MARK: &str = "\u{1}next\u{1}";
 struct Command {
     line: usize,
     text: String,
-    expected: Vec<String>,
+    /// `None`: only the exit code is compared.
+    expected: Option<Vec<String>>,
 }
 
 /// Runs a page in a sandbox; returns the number of commands that were compared.
@@ -45,35 +48,90 @@ pub(crate) fn run_page(page: &str, sandbox: &Sandbox) -> usize {
     for command in &commands {
         let part = parts.next().unwrap_or_default();
         let lines: Vec<&str> = part.lines().collect();
+        let failed = lines.last().is_some_and(|last| last.starts_with("[exit "));
+        let as_expected = command.expected.as_ref().map_or(!failed, |all| fits(all, &lines));
         assert!(
-            fits(&command.expected, &lines),
+            as_expected,
             "{page}, line {}: $ {}\nexpected:\n{}\nprinted:\n{part}",
             command.line,
             command.text,
-            command.expected.join("\n")
+            command.expected.as_ref().map_or("exit code 0".to_owned(), |all| all.join("\n"))
         );
     }
     commands.len()
 }
 
-fn commands(page: &str) -> Vec<Command> {
-    let mut found: Vec<Command> = Vec::new();
-    let mut inside = false;
-    for (number, line) in page.lines().enumerate() {
-        if line.starts_with("```") {
-            inside = line == "```console";
-        } else if !inside {
-        } else if let Some(text) = line.strip_prefix("$ ") {
-            let text = text.to_owned();
-            found.push(Command { line: number + 1, text, expected: Vec::new() });
-        } else if let (Some(more), Some(last)) = (line.strip_prefix("> "), found.last_mut()) {
-            last.text.push('\n');
-            last.text.push_str(more);
-        } else if let Some(last) = found.last_mut() {
-            last.expected.push(line.to_owned());
+/// Reads the blocks of a page, line by line.
+#[derive(Default)]
+struct Reader<'a> {
+    found: Vec<Command>,
+    /// The words behind the fence of the block that is read.
+    block: Option<&'a str>,
+    /// Whether only empty lines are between the last command and this line.
+    is_next: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn line(&mut self, number: usize, line: &'a str) {
+        match (line.strip_prefix("```"), self.block) {
+            (Some(_), Some(block)) => self.end(block),
+            (Some(info), None) => self.begin(number, info),
+            (None, Some("sh")) => {
+                let last = self.found.last_mut().unwrap();
+                last.text.push_str(line);
+                last.text.push('\n');
+            }
+            (None, Some("console")) => self.console(number, line),
+            (None, Some(info)) if self.is_output(info) => self.expect(line),
+            (None, Some(_)) => {}
+            (None, None) => self.is_next &= line.is_empty(),
         }
     }
-    found
+
+    fn begin(&mut self, number: usize, info: &'a str) {
+        self.block = Some(info);
+        if info == "sh" {
+            self.found.push(Command { line: number + 1, text: String::new(), expected: None });
+        } else if self.is_output(info) {
+            self.found.last_mut().unwrap().expected = Some(Vec::new());
+        }
+    }
+
+    fn end(&mut self, info: &str) {
+        self.block = None;
+        if let Some(code) = info.strip_prefix("text exit=").filter(|_| self.is_next) {
+            self.expect(&format!("[exit {code}]"));
+        }
+        self.is_next = info == "sh";
+    }
+
+    fn is_output(&self, info: &str) -> bool {
+        self.is_next && info.split(' ').next() == Some("text")
+    }
+
+    fn expect(&mut self, line: &str) {
+        self.found.last_mut().unwrap().expected.get_or_insert_default().push(line.to_owned());
+    }
+
+    fn console(&mut self, number: usize, line: &str) {
+        if let Some(text) = line.strip_prefix("$ ") {
+            let (text, expected) = (text.to_owned(), Some(Vec::new()));
+            self.found.push(Command { line: number, text, expected });
+        } else if let (Some(more), Some(last)) = (line.strip_prefix("> "), self.found.last_mut()) {
+            last.text.push('\n');
+            last.text.push_str(more);
+        } else if !self.found.is_empty() {
+            self.expect(line);
+        }
+    }
+}
+
+fn commands(page: &str) -> Vec<Command> {
+    let mut reader = Reader::default();
+    for (at, line) in page.lines().enumerate() {
+        reader.line(at + 1, line);
+    }
+    reader.found
 }
 
 fn fits(expected: &[String], lines: &[&str]) -> bool {
@@ -101,10 +159,10 @@ fn line_fits(expected: &str, line: &str) -> bool {
 
 #[test]
 fn dots_stand_for_anything() {
-    let page = "```console\n$ a \\\n> b\nx … z\n…\nend\n```\n```sh\n$ no\n```\n";
+    let page = "```console\n$ a \\\n> b\nx … z\n…\nend\n```\n";
     let parsed = commands(page);
     assert_eq!((parsed.len(), parsed[0].text.as_str()), (1, "a \\\nb"));
-    let expected = &parsed[0].expected;
+    let expected = parsed[0].expected.as_ref().unwrap();
     for (lines, fit) in [
         (&["x y z", "end"][..], true),
         (&["x y z", "1", "2", "end"], true),
@@ -116,4 +174,14 @@ fn dots_stand_for_anything() {
     ] {
         assert_eq!(fits(expected, lines), fit, "{lines:?}");
     }
+}
+
+#[test]
+fn a_block_of_output_belongs_to_the_block_of_commands_before_it() {
+    let page = "```sh\na\nb\n```\n\n```text exit=6\nx\n```\n```sh\nc\n```\nwords\n```text\ny\n```\n```yaml\nz\n```\n";
+    let parsed = commands(page);
+    let all: Vec<_> = parsed.iter().map(|one| (one.text.as_str(), one.expected.clone())).collect();
+    let output = ["x", "[exit 6]"].map(str::to_owned).to_vec();
+    assert_eq!(all, [("a\nb\n", Some(output)), ("c\n", None)]);
+    assert_eq!(parsed.iter().map(|one| one.line).collect::<Vec<_>>(), [2, 10]);
 }

@@ -1,5 +1,5 @@
 //! Repeats every mistake that the old tool handled, or should have handled: what it printed or did, and what is
-//! reported now. Contains only those that need neither a guest nor keys; docs/parity.md names the tests of the
+//! reported now. Contains only those that need neither a guest nor keys; docs/internals/parity.md names the tests of the
 //! others.
 
 mod downloads;

@@ -28,7 +28,13 @@ fn configuration(sandbox: &Sandbox, text: &str) -> Vec<String> {
     words("--disk d.raw -p alibaba -c c.yml")
 }
 
-const TYPED: [Mistake; 17] = [
+const TYPED: [Mistake; 18] = [
+    typed!(
+        "writes tables of settings",
+        "-p qcow2 --docs",
+        2,
+        ["settings are listed by --help", "leave DOCS out"]
+    ),
     typed!(
         "aborts: a required key, PLATFORM, is missing",
         "-i x.iso",

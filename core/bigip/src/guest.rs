@@ -246,6 +246,21 @@ mod tests {
     use crate::{VeInfo, Version, compute};
 
     #[test]
+    fn the_boot_fix_up_is_left_out_where_the_provider_asks_for_that() {
+        for (skip_boot_fixup, line) in [(true, "SKIP_FIXUP=1\n"), (false, "SKIP_FIXUP=0\n")] {
+            let guest = Guest { skip_boot_fixup, ..Guest::default() };
+            with_additions(&guest, |additions| {
+                for pass in [Pass::Rtm, Pass::Hotfix] {
+                    let added = additions.of(pass).unwrap();
+                    let options = added.iter().find(|item| item.path == "etc/build-image/options");
+                    let Content::Bytes(text) = &options.unwrap().content else { panic!("a file") };
+                    assert!(std::str::from_utf8(text).unwrap().contains(line), "{pass:?}");
+                }
+            });
+        }
+    }
+
+    #[test]
     fn kernel_arguments_come_from_the_only_append_line() {
         let config = "default x\nlabel x\n  kernel vmlinuz\n  append initrd=initrd.img quiet word\nAPPEND no\n";
         let common = "initrd=initrd.img quiet word mkvm_pid=Z100 mkvm_log_level=0";
@@ -282,8 +297,8 @@ mod tests {
         assert!(consoles(Some(&json!(["a b"]))).is_err());
     }
 
-    #[test]
-    fn the_initrd_gets_what_the_installer_looks_for() {
+    /// Calls `check` with the additions for an image with one slot.
+    fn with_additions(guest: &Guest, check: impl FnOnce(&Additions<'_>)) {
         let facts = Facts {
             directory: "/BIGIP1500".into(),
             hotfix: false,
@@ -298,8 +313,17 @@ mod tests {
         let shape = Shape { all_modules: false, slots: 1 };
         let info = VeInfo::built_in();
         let sizes = compute(&info, shape, &[].into(), false).unwrap();
+        let additions = Additions { facts: &facts, shape, sizes, guest, platform: "acme" };
+        check(&additions);
+    }
+
+    #[test]
+    fn the_initrd_gets_what_the_installer_looks_for() {
         let guest = Guest { hypervisor: Some("acme".into()), ..Guest::default() };
-        let additions = Additions { facts: &facts, shape, sizes, guest: &guest, platform: "acme" };
+        with_additions(&guest, judge_additions);
+    }
+
+    fn judge_additions(additions: &Additions<'_>) {
         let added = additions.of(Pass::Rtm).unwrap();
         let content = |expected_path: &str| {
             added.iter().find_map(|item| match &item.content {

@@ -106,7 +106,7 @@ impl Reporter {
     pub fn begin_silently(&self, step: &str) {
         let mut state = self.shared.lock();
         clear(&mut state);
-        state.step = Some(Step::new(step));
+        state.step = Some(Step::new(step, None));
         state.last = Instant::now();
         drop(state);
         self.beat();

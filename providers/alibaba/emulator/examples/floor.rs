@@ -1,7 +1,7 @@
 //! Measures the lower bound of every upload: reads and PUTs the stored bytes of a disk, and nothing else. No
 //! image format, no checksum, no retry, no record of what was done. `floor [--ca-file FILE] URL KEY DISK [PART_MIB
 //! [LANES [CHUNK_KIB]]]` sends the data between the holes of DISK as one object of the bucket `bench`, by multipart
-//! upload. Over TLS it trusts the CA certificates in FILE only. For the benchmark; see docs/performance.md.
+//! upload. Over TLS it trusts the CA certificates in FILE only. For the benchmark; see docs/internals/performance.md.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
