@@ -162,7 +162,7 @@ fn a_failed_build_can_be_kept_and_resumed() {
     let run = bench.sandbox.run(&["resume"]);
     bench.is_done(&run);
     assert_eq!(bench.stored_bytes(), sent, "nothing was sent again");
-    bench.sandbox.run(&["resume"]).failed(2, &["no run to go on with", "--artifacts-dir"]);
+    bench.sandbox.run(&["resume"]).failed(2, &["can be resumed", "--artifacts-dir"]);
     let help = bench.sandbox.run(&["resume", "--help"]);
     assert!(help.stdout.contains("Usage: build-image resume [OPTIONS] [RUN]"), "{}", help.stdout);
 }

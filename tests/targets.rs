@@ -179,7 +179,7 @@ fn a_build_that_left_only_a_part_is_listed_and_collected() {
         sandbox.path().join("images/disk.qcow2.tar.gz").exists()
             || sandbox.path().join("images").read_dir().unwrap().count() > 0
     );
-    sandbox.run(&["resume"]).failed(2, &["there is no run to go on with"]);
+    sandbox.run(&["resume"]).failed(2, &["can be resumed"]);
 }
 
 #[test]

@@ -161,19 +161,18 @@ pub fn find(base: &Path, name: &str, key: &Key) -> Result<Run> {
         }
         let text = format!("run `{name}` ended before it wrote down what it was to build");
         Err(Error::new(Stage::Settings, text)
-            .hint("start the build again; build-image gc --yes removes this run's folder"))
+            .hint("start the build again; build-image gc --yes removes the directory of this run"))
     };
     read(&directory, key).and_then(check_started).map_err(|error| {
         if error.stage == Stage::Settings {
             return error;
         }
         let ids: Vec<String> = list(base, key).into_iter().map(|run| run.id).collect();
-        let mut missing =
-            Error::new(Stage::Settings, format!("there is no run `{name}` to go on with"));
+        let mut missing = Error::new(Stage::Settings, format!("cannot find run `{name}`"));
         missing.causes = [vec![error.message], error.causes].concat();
         missing.hint(if ids.is_empty() {
             format!(
-                "no run is left in `{}`; name another folder with --artifacts-dir",
+                "no run is left in `{}`; name another directory with --artifacts-dir",
                 base.display()
             )
         } else {
@@ -203,8 +202,8 @@ pub fn only(base: &Path, key: &Key) -> Result<Run> {
         Error::usage(what)
             .hint(format!("build-image runs says why; not trusted: {}", untrusted.join(", ")))
     } else if names.is_empty() {
-        Error::usage(format!("there is no run to go on with in `{}`", base.display()))
-            .hint("start the build again, or name another folder with --artifacts-dir")
+        Error::usage(format!("no run in `{}` can be resumed", base.display()))
+            .hint("start the build again, or name another directory with --artifacts-dir")
     } else {
         Error::usage("resume needs the name of a run, there are several")
             .hint(format!("one of {}", names.join(", ")))

@@ -22,9 +22,6 @@ const EXAMPLE: [&str; 2] = ["PYDIR_DIRECTORY", "PYDIR_FORMAT"];
 /// Mistakes that pages show on purpose.
 const MISTAKES: [&str; 1] = ["--alibaba-buket"];
 
-/// A flag that works, and that the help of its command does not list.
-const UNLISTED: [(&str, &str); 1] = [("plan", "--check")];
-
 /// Help of commands and the settings that exist, asked for once.
 struct Known {
     sandbox: Sandbox,
@@ -68,9 +65,8 @@ impl Known {
         let written =
             Regex::new(&format!(r"(^|[ ,]){}($|[ ,=\[\n])", regex::escape(flag))).unwrap();
         let help = self.help(command).unwrap_or_default();
-        let unlisted = UNLISTED.iter().any(|row| command == [row.0] && flag == row.1);
         let usual = ["-h", "--help", "-V", "--version"].contains(&flag);
-        if unlisted || usual || MISTAKES.contains(&flag) || written.is_match(help) {
+        if usual || MISTAKES.contains(&flag) || written.is_match(help) {
             return true;
         }
         let takes_settings = help.contains("--disk") && help.contains("--image-dir");

@@ -162,8 +162,7 @@ impl Begun<'_> {
             Some(resumed) => Draws::of(&resumed.run)?,
             None => {
                 let target = prepared.settings.target().unwrap_or(&prepared.plugin.name);
-                let suffixes = Suffixes::of_this(&prepared.settings, environment)?;
-                Draws::new(suffixes.of_target(target)?)?
+                Suffixes::of_this(&prepared.settings, environment)?.draws(target)?
             }
         };
         outcome.run_id.clone_from(&draws.run_id);

@@ -96,8 +96,12 @@ pub(super) fn base(settings: &Resolved) -> PathBuf {
 /// Usage errors.
 pub(super) fn list(args: &[String], environment: &Environment) -> Result<()> {
     let Some(request) = parse(list_parser(), args, environment)? else { return Ok(()) };
-    let Request { base, as_json, key, .. } = request;
-    let (runs, groups) = (runs::list(&base, &key), group::unfinished(&base, &key));
+    let Request { base, shared_locks, as_json, key, .. } = request;
+    let runs: Vec<Run> = runs::list(&base, &key)
+        .into_iter()
+        .map(|run| run.with_shared_locks(shared_locks))
+        .collect();
+    let groups = group::unfinished(&base, &key);
     if as_json {
         let document = json!({"runs": runs, "groups": groups, "folder": base});
         super::print(&format!("{document:#}\n"));
@@ -111,6 +115,12 @@ pub(super) fn list(args: &[String], environment: &Environment) -> Result<()> {
     }
     for group in &groups {
         super::print(&group::describe(group));
+    }
+    if runs.iter().any(|run| matches!(run.state, State::Dead | State::Failed)) || !groups.is_empty()
+    {
+        super::print(
+            "continue a run with `build-image resume RUN`, remove what is left with `build-image gc --yes`\n",
+        );
     }
     Ok(())
 }

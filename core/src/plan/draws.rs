@@ -43,14 +43,6 @@ pub struct Draws {
 }
 
 impl Draws {
-    /// Draws the identifier of a new run, whose composed image name ends with this suffix.
-    ///
-    /// # Errors
-    /// When the system provides no random numbers.
-    pub fn new(name_suffix: String) -> Result<Self> {
-        Ok(Self { run_id: new_id()?, name_suffix })
-    }
-
     /// Returns the values of a run that is resumed.
     ///
     /// # Errors
@@ -119,11 +111,15 @@ impl Suffixes {
         Ok(Self { derived })
     }
 
-    /// Returns the suffix of a target.
+    /// Draws the identifier of a new run of a target, whose composed image name has one of these suffixes.
     ///
     /// # Errors
     /// When the system provides no random numbers.
-    pub fn of_target(&self, target: &str) -> Result<String> {
+    pub fn draws(&self, target: &str) -> Result<Draws> {
+        Ok(Draws { run_id: new_id()?, name_suffix: self.of_target(target)? })
+    }
+
+    fn of_target(&self, target: &str) -> Result<String> {
         let Some(Derived { key, count, place }) = &self.derived else { return drawn() };
         let document = [&count.to_string(), target, place, &this_host()].join("\0");
         let document = document.as_bytes();

@@ -61,8 +61,9 @@ pub fn trust(path: &Path) -> Result<Trusted> {
     if let Some(doubt) = doubt_of_file(&file, path).map_err(|error| read_error(&error))? {
         return Err(trust_error(path, true, doubt));
     }
-    let doubt = doubt_of_resolved(&resolved)
-        .map_err(|error| load_error(path, "its folders cannot be examined").caused_by(&error))?;
+    let doubt = doubt_of_resolved(&resolved).map_err(|error| {
+        load_error(path, "its directories cannot be examined").caused_by(&error)
+    })?;
     if let Some(doubt) = doubt {
         return Err(trust_error(path, false, doubt));
     }
@@ -78,7 +79,7 @@ fn trust_error(plugin: &Path, is_file: bool, doubt: Doubt) -> Error {
     let what = if is_file {
         "the file".to_owned()
     } else {
-        format!("its folder `{}`", doubt.object.display())
+        format!("its directory `{}`", doubt.object.display())
     };
     load_error(plugin, &format!("{what} {}", doubt.why)).hint(doubt.hint)
 }
@@ -151,7 +152,7 @@ mod tests {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let error = trust(&path).unwrap_err();
         assert!(
-            error.message.contains("its folder") && error.hint.unwrap().starts_with("chmod o-w")
+            error.message.contains("its directory") && error.hint.unwrap().starts_with("chmod o-w")
         );
     }
 

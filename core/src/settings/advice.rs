@@ -18,7 +18,7 @@ pub(super) fn lower_case(row: &Row, text: &str) -> Option<String> {
 pub(super) fn advice(row: &Row, origin: &Origin) -> String {
     let key = row.key();
     if row.setting.kind == SettingKind::Path {
-        return "write the whole path, or `~/…` for one in your own home folder".to_owned();
+        return "write the whole path, or `~/…` for one in your home directory".to_owned();
     }
     let Some(value) = example(row) else { return format!("{key}: {}", row.setting.summary) };
     match origin {

@@ -40,7 +40,7 @@ impl Roots<'_> {
 fn expand_home(text: &str, home: Option<&str>) -> Result<String, String> {
     let Some(rest) = text.strip_prefix('~') else { return Ok(text.to_owned()) };
     if !rest.is_empty() && !rest.starts_with('/') {
-        return Err(format!("`{text}` names a user's home folder, only `~/` is understood"));
+        return Err(format!("`{text}` names a user's home directory, only `~/` is understood"));
     }
     let home = home.ok_or_else(|| format!("`{text}` needs the variable HOME, which is not set"))?;
     Ok(format!("{}{rest}", home.trim_end_matches('/')))

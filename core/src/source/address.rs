@@ -51,7 +51,7 @@ impl Address {
             let text = format!("{key}: `{display}` is no usable URL");
             Error::new(Stage::Source, text)
                 .caused_by(&error)
-                .hint("give a file, or an address such as https://host/folder/file")
+                .hint("give a file, or an address such as https://host/directory/file")
         })?;
         Ok(Self::Url(parsed))
     }

@@ -230,7 +230,7 @@ impl Job {
     ) -> Result<()> {
         let draws = match &target.resumed {
             Some(run) => Draws::of(run)?,
-            None => Draws::new(self.suffixes.of_target(&target.chosen.name)?)?,
+            None => self.suffixes.draws(&target.chosen.name)?,
         };
         outcome.run_id.clone_from(&draws.run_id);
         let name = target.chosen.name.clone();

@@ -11,23 +11,25 @@ use build_image_plugin_api::{
     document::{CheckReport, Severity},
 };
 
+use clap::Command;
 use serde_json::{Value, json};
 
 use self::estimate::{Estimate, Temporary};
 use super::{
     args,
     build::{self, Preparation, Prepared},
+    command,
     group::{self, Choice},
-    iso_only,
+    iso_only, tree,
 };
 use crate::{
     error::{Error, Result, Stage},
     interrupt::Interrupt,
     journal::{Journal, Key},
     pipeline::{self, PUBLISH, Pipeline, PipelineParams, State},
-    plan::{Draws, Installation, Plan, Suffixes, check_space, free_space, space_needs},
+    plan::{Installation, Plan, Suffixes, check_space, free_space, space_needs},
     report::{GuestEntry, Outcome, OutputMode, Reporter, colored, harmless},
-    settings::{Environment, Resolved, core_rows},
+    settings::{Environment, Resolved, core_rows, keys, rows_of},
     source,
 };
 
@@ -51,6 +53,19 @@ struct PlanSummary<'a> {
     is_verbose: bool,
 }
 
+/// Returns the parser of `plan`, for its help; a plan has all flags of a build.
+fn parser() -> Command {
+    Command::new("build-image plan")
+        .about(
+            "Prints what a build with the same options would do. Downloads, unpacks, and writes nothing.",
+        )
+        .override_usage("build-image plan [--check] [OPTIONS OF A BUILD]")
+        .arg(tree::check_flag())
+        .args(rows_of(&[keys::VERBOSE, keys::JSON]).iter().map(command::flag))
+        .disable_help_flag(true)
+        .after_help("build-image --help lists the options of a build, with -p NAME also those of that provider.")
+}
+
 /// Prints the plan of a build; with `--check` also what the provider finds in its cloud.
 ///
 /// # Errors
@@ -68,7 +83,8 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     };
     let prepared = match build::prepare(&args, layers, None, &mut Outcome::default())? {
         Preparation::Text(text) => {
-            super::print(&text);
+            let asks_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
+            super::print(&if asks_help { parser().render_help().to_string() } else { text });
             return Ok(());
         }
         Preparation::Ready(prepared) => prepared,
@@ -114,7 +130,7 @@ pub(super) fn plan(
     let ask = source::Remote::Ask;
     let peeked = source::peek(&source::SourceContext::new(settings, &reporter, &interrupt), ask)?;
     let target = settings.target().unwrap_or(&plugin.name);
-    let draws = Draws::new(Suffixes::of_next(settings, environment)?.of_target(target)?)?;
+    let draws = Suffixes::of_next(settings, environment)?.draws(target)?;
     let plan = Plan::new(&plugin.name, plugin.description(), settings, peeked, &draws)?;
     let is_unread = plan.provisional && plan.object.is_none();
     let unread = is_unread.then(|| source::shown_source(settings));

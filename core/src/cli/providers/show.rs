@@ -36,7 +36,7 @@ pub(super) fn list(loader: &Loader, as_json: bool) {
     if rows.is_empty() {
         let directories: String =
             directories.iter().map(|directory| format!("  {}\n", directory.display())).collect();
-        print(&format!("no provider was found; folders that are searched:\n{directories}"));
+        print(&format!("no provider was found; directories that are searched:\n{directories}"));
     }
     for found in &rows {
         print(&text(found));
