@@ -41,7 +41,7 @@ pub(super) fn command() -> Command {
             "FILE is a library or a program. With --isolate a library is checked as builds with --isolate run it.\n\
              Without -c (--config), steps that need a cloud are skipped. With it, the settings must lead to a\n\
              fake cloud or a test account: a small disk is uploaded about ten times, registered and removed.\n\
-             A file that F5_CONFIG_FILE names is not used.\n\
+             A file that only the environment names is not used.\n\
              --only runs what the named checks need, and reports these checks.\n\
              --faults runs more builds, through a proxy that refuses requests (429, 5xx, 401), resets connections,\n\
              and cuts, loses and delays answers; each must make one image, or fail and leave nothing.\n\

@@ -71,7 +71,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
         }
         Some(("lock", sub_matches)) => lock::write(loader, sub_matches.get_flag("UPDATE"), as_json),
         Some(("check", sub_matches)) => check::run(sub_matches, layers, environment, as_json),
-        Some(("run-step", sub_matches)) => step::run(sub_matches, layers, environment),
+        Some(("run-step", sub_matches)) => step::run(sub_matches, &layers, environment),
         Some(("new", sub_matches)) => scaffold::run(sub_matches),
         Some((check::PROBE, sub_matches)) => check::probe(sub_matches),
         Some((verb @ ("install" | "update" | "remove" | "verify"), sub_matches)) => {

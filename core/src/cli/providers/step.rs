@@ -72,7 +72,7 @@ pub(super) fn command() -> Command {
 ///
 /// # Errors
 /// The provider's, and usage errors.
-pub(super) fn run(matches: &ArgMatches, layers: Layers, environment: &Environment) -> Result<()> {
+pub(super) fn run(matches: &ArgMatches, layers: &Layers, environment: &Environment) -> Result<()> {
     let file = matches.get_one::<PathBuf>("FILE").cloned().unwrap_or_default();
     let trace = check::trace(matches)?;
     let trace = trace.as_deref().map_or(TRACE_TO_STANDARD_ERROR.into(), Path::to_string_lossy);
@@ -89,7 +89,7 @@ pub(super) fn run(matches: &ArgMatches, layers: Layers, environment: &Environmen
     unsupported::check(&plugin.name, plugin.description(), &settings, &reporter)?;
     let request = request(matches)?;
     warn_of_unknown(step, &request, &reporter);
-    let has_account = check::has_config(&layers);
+    let has_account = check::has_config(layers);
     let bench = Bench::new(matches, &plugin, &settings, &environment, (step, has_account))?;
     let answer = bench.call(step, request)?;
     super::super::print(&format!("{answer:#}\n"));
