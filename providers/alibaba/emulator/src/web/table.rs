@@ -62,7 +62,7 @@ fn with_unit(bytes: u64) -> String {
         return format!("{bytes} {name}");
     }
     // Rounded down, so that only what is complete looks complete.
-    let tenths = u128::from(bytes) * 10 >> (10 * unit);
+    let tenths = (u128::from(bytes) * 10) >> (10 * unit);
     format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
