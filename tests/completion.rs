@@ -183,6 +183,8 @@ fn runs_are_offered_and_hostile_names_are_not() {
     for name in [
         "20260101-000000-aaaa",
         "20260102-000000-bbbb",
+        // Begins otherwise, so that shells list all of them at once.
+        "named",
         "$(touch pwned)",
         "`touch pwned`",
         "a;touch pwned",

@@ -62,7 +62,7 @@ fn with_unit(bytes: u64) -> String {
         return format!("{bytes} {name}");
     }
     // Rounded down, so that only what is complete looks complete.
-    let tenths = u128::from(bytes) * 10 >> (10 * unit);
+    let tenths = (u128::from(bytes) * 10) >> (10 * unit);
     format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
@@ -92,12 +92,9 @@ impl Table {
         }
         page.push_str("<div class=\"wrap\"><table><thead><tr>");
         for column in *columns {
-            match column.strip_prefix('>') {
-                Some(name) => {
-                    page.push_str(&format!("<th scope=\"col\" class=\"num\">{name}</th>"))
-                }
-                None => page.push_str(&format!("<th scope=\"col\">{column}</th>")),
-            }
+            let class = if column.starts_with('>') { " class=\"num\"" } else { "" };
+            let name = column.trim_start_matches('>');
+            page.push_str(&format!("<th scope=\"col\"{class}>{name}</th>"));
         }
         page.push_str("</tr></thead><tbody>\n");
         for row in rows.iter().take(MAX_ROWS) {
