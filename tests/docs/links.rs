@@ -59,7 +59,7 @@ fn the_table_of_contents_lists_every_page_once() {
         let parts = entry.captures(line);
         let parts = parts.unwrap_or_else(|| panic!("line {} is not an entry: {line}", number + 1));
         let spaces = parts[1].len();
-        assert!(spaces % 2 == 0 && spaces <= depth + 2, "line {}: {line}", number + 1);
+        assert!(spaces.is_multiple_of(2) && spaces <= depth + 2, "line {}: {line}", number + 1);
         depth = spaces;
         listed.push(parts[3].to_owned());
     }
