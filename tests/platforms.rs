@@ -53,7 +53,9 @@ fn built_twice(sandbox: &Sandbox, disk: &Path, platform: &str, package: &str) ->
     let directories = ["first", "second"].map(|images| {
         let run = build(sandbox, disk, platform, images, &["--no-upload"]);
         run.succeeded();
-        assert!(run.stderr.contains("upload.sh"), "{}", run.stderr);
+        let next = run.member("next").as_str().unwrap().to_owned();
+        assert!(next.ends_with("upload.sh") && Path::new(&next).is_file(), "{next}");
+        assert!(run.stderr.ends_with(&format!("next  {next}\n")), "{}", run.stderr);
         let images = sandbox.path().join(images);
         let script = format!("disk.{platform}.upload.sh");
         let (md5, sha256) = (format!("{package}.md5"), format!("{package}.sha256"));
