@@ -28,7 +28,7 @@ fn the_file_of_the_working_directory_is_used_and_named() {
     // It does not start a build by itself.
     let bare = sandbox.command(&[]).output().unwrap();
     assert_eq!(bare.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&bare.stdout).contains("Usage:"));
+    assert!(String::from_utf8_lossy(&bare.stderr).contains("Usage:"));
 }
 
 #[test]

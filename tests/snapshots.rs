@@ -17,13 +17,13 @@ const MASKS: [(&str, &str); 16] = [
     (r"(build_(?:host|user): ).*", "${1}SOMEBODY"),
     (r"\((?:\d+\.\d s|\d+ s|\d+ min \d+ s)\)", "(TIME)"),
     (r", (?:\d+\.\d s|\d+ s|\d+ min \d+ s), log", ", TIME, log"),
-    (r"(it occupies +).*", "${1}SIZE"),
-    (r"(space +)[0-9.]+ [KMG]iB (.*), [0-9.]+ [KMGT]iB free", "${1}SIZE ${2}, SIZE free"),
+    (r"[0-9.]+ [KMG]iB used", "SIZE used"),
+    (r"(writes +about )[0-9.]+ [KMG]iB (.*), [0-9.]+ [KMGT]iB free", "${1}SIZE ${2}, SIZE free"),
+    (r"(sends +)[0-9.]+ MiB, [0-9.]+ s", "${1}SIZE, TIME"),
     (r"account \d+ \(.*\), keys", "account NUMBER (NAME), keys"),
     // The size of the image beyond the disk's 2 MiB is checked by the tests of the disk library.
-    (r"image of [0-9.]+ MiB", "image of SIZE"),
-    (r"(sending|writing) [0-9.]+ MiB", "${1} SIZE"),
-    (r"[0-9.]+ MiB (now at|sent)", "SIZE ${1}"),
+    (r"(prepared|uploading|uploaded|writing|wrote) [0-9.]+ MiB", "${1} SIZE"),
+    (r"[0-9.]+ MiB sent", "SIZE sent"),
     (r"(F5_ACCEL|PROVIDER_PATH).*", "${1}"),
     (r"[ \t]+\n", "\n"),
 ];

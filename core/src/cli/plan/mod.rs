@@ -63,7 +63,21 @@ fn parser() -> Command {
         .arg(tree::check_flag())
         .args(rows_of(&[keys::VERBOSE, keys::JSON]).iter().map(command::flag))
         .disable_help_flag(true)
-        .after_help("build-image --help lists the options of a build, with -p NAME also those of that provider.")
+        .after_help(
+            "build-image plan --help also lists the options of a build, with -p NAME those of that provider too.",
+        )
+}
+
+/// Returns the help of `plan`; `text` is that of a build, or other information that was requested.
+fn explained(args: &[String], text: String) -> String {
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    match text.split_once("\nOptions:\n") {
+        _ if has("-h") => parser().render_help().to_string(),
+        Some((_, flags)) if has("--help") => {
+            format!("{}\nOptions of a build:\n{flags}", parser().render_help())
+        }
+        _ => text,
+    }
 }
 
 /// Prints the plan of a build; with `--check` also what the provider finds in its cloud.
@@ -83,8 +97,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<()> {
     };
     let prepared = match build::prepare(&args, layers, None, &mut Outcome::default())? {
         Preparation::Text(text) => {
-            let asks_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
-            super::print(&if asks_help { parser().render_help().to_string() } else { text });
+            super::print(&explained(&args, text));
             return Ok(());
         }
         Preparation::Ready(prepared) => prepared,
