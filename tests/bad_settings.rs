@@ -258,13 +258,13 @@ fn a_plan_checks_the_cloud_on_request_and_shows_the_effective_settings() {
         sandbox.command(&[&args[..], &["--alibaba-disk-format", "raw"]].concat()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("as raw") && text.contains("ok       bucket: "), "{text}");
+    assert!(text.contains("as raw") && text.contains("ok      bucket: "), "{text}");
     let refused = sandbox
         .command(&[&args[..], &["--alibaba-bucket", "absent-one"]].concat())
         .output()
         .unwrap();
     assert_eq!(refused.status.code(), Some(6));
-    assert!(String::from_utf8_lossy(&refused.stdout).contains("error    bucket: "));
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("error   bucket: "));
     assert_eq!(sandbox.files(), ["config.yml", "disk.raw"], "a plan touches nothing");
 }
 

@@ -381,7 +381,7 @@ fn a_dry_run_changes_nothing_and_a_registry_that_is_none_is_named() {
     let run = sandbox.run(&plan);
     run.succeeded();
     assert!(
-        run.stdout.contains("ok       registry") && run.stdout.contains("tag `1`"),
+        run.stdout.contains("ok      registry") && run.stdout.contains("tag `1`"),
         "{}",
         run.stdout
     );

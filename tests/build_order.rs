@@ -35,12 +35,13 @@ fn a_plan_fetches_the_beginning_of_a_file_and_leaves_nothing() {
     for (source, texts) in [
         (
             web.url("/disk.raw"),
-            &["size unknown", "not fetched or unpacked yet", "check → fetch → disk"][..],
+            &["size unknown", "which a build fetches or unpacks", "check → fetch → disk"][..],
         ),
-        ("disk.raw.gz".to_owned(), &["size unknown", "disk.raw.gz, not fetched"]),
-        ("disk.raw".to_owned(), &["4.00 MiB, as qcow2", "check → disk"]),
+        ("disk.raw.gz".to_owned(), &["size unknown", "disk.raw.gz, which a build fetches"]),
+        ("disk.raw".to_owned(), &["disk      4.00 MiB", "as qcow2", "check → disk"]),
     ] {
         let args = ["plan", "--disk", &source, "-c", "config.yml", "-p", "alibaba", "--check"];
+        let args = [&args[..], &["--verbose"]].concat();
         let output = sandbox.command(&args).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -28,7 +28,7 @@ fn a_system_without_the_driver_is_reported_or_refused_before_its_image_is_made()
         let plan = sandbox.run(&[&["plan"], &args[..]].concat());
         assert_eq!(plan.code, code, "{mode}: {}", plan.stderr);
         assert_eq!(plan.stdout.contains(MISSING), is_reported, "{mode}: {}", plan.stdout);
-        assert_eq!(plan.stdout.contains("it holds      Debian"), is_reported, "{}", plan.stdout);
+        assert_eq!(plan.stdout.contains("\n          Debian"), is_reported, "{}", plan.stdout);
 
         let run = sandbox.run(&args);
         assert_eq!(run.stderr.contains(MISSING), is_reported, "{mode}: {}", run.stderr);

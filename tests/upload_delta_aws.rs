@@ -126,7 +126,7 @@ fn a_disk_of_which_a_hundredth_has_changed_is_sent_to_three_hundredths_at_most()
     for run in 0..5 {
         bench.change(length / 5 * run + 7777, &bytes);
     }
-    let plan = bench.run(&[&["plan", "--check"], &BUILD[..]].concat());
+    let plan = bench.run(&[&["plan", "--check", "--verbose"], &BUILD[..]].concat());
     assert!(plan.stdout.contains("only what differs from `snap-"), "{}", plan.stdout);
     assert!(plan.stdout.contains("manifest_snapshot"), "{}", plan.stdout);
     let run = build(&bench.sandbox, "second", &[]);

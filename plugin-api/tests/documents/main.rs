@@ -160,6 +160,7 @@ fn description() -> Description {
                 .required()
                 .secret()
                 .hidden()
+                .explicit_only()
                 .group("Acme"),
         )
         .disk(DiskNeeds::new(spec()).package(spec()).with_every_limit(1))
