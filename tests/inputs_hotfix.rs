@@ -23,7 +23,8 @@ fn names_and_facts_are_those_of_the_hotfix() {
         assert!(run.stdout.contains(text), "`{text}` is missing in\n{}", run.stdout);
     }
     let args = ["plan", "-i", "base.iso", "-e", "fix.iso", "-c", "config.yml"];
-    let run = sandbox.run(&[&args[..], &["-p", "alibaba", "-m", "ltm", "-b", "1", "--verbose"]].concat());
+    let run =
+        sandbox.run(&[&args[..], &["-p", "alibaba", "-m", "ltm", "-b", "1", "--verbose"]].concat());
     run.succeeded();
     for text in [
         "F5-Hotfix-BIGIP-15-0-0-0-0-44-BYOL-ltm-1slot-",

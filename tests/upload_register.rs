@@ -336,7 +336,11 @@ fn a_plan_of_a_half_prints_what_it_would_make_and_makes_nothing() {
         (upload, "check → disk → upload", "oss_object `demo/", "image `"),
         (register, "check → locate → register", "image `web-1`", "oss_object"),
     ] {
-        let output = bench.sandbox.command(&[&words[..], &["--check", "--verbose"]].concat()).output().unwrap();
+        let output = bench
+            .sandbox
+            .command(&[&words[..], &["--check", "--verbose"]].concat())
+            .output()
+            .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{text}");
         assert!(text.contains(steps) && text.contains(made), "{text}");

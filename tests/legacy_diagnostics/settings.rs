@@ -57,7 +57,7 @@ const TYPED: [Mistake; 18] = [
         "aborts: a required key, ISO, is missing",
         "-p qcow2",
         2,
-        ["nothing to make an image of", "-i", "--disk"]
+        ["no input is given", "-i", "--disk"]
     ),
     typed!(
         "names one missing key of several, by chance",
@@ -81,7 +81,7 @@ const TYPED: [Mistake; 18] = [
         "prints the value, its key and the expression",
         "-p qcow2 -m ltm -b 3 -i x.iso",
         2,
-        ["BOOT_LOCATIONS", "`3` is none of 1, 2"]
+        ["BOOT_LOCATIONS", "`3` is not one of 1, 2"]
     ),
     typed!(
         "aborts: platform nobody knows",
@@ -140,7 +140,7 @@ const CONFIGURED: [Mistake; 11] = [
         "prints the value, its key and the expression",
         "BOOT_LOCATIONS: 3\n",
         2,
-        ["BOOT_LOCATIONS (c.yml, line 1)", "`3` is none of 1, 2"]
+        ["BOOT_LOCATIONS (c.yml, line 1)", "`3` is not one of 1, 2"]
     ),
     configured!(
         "whatever is not empty is yes",
@@ -164,7 +164,7 @@ const CONFIGURED: [Mistake; 11] = [
         "prints the value, its key and the expression",
         "LOG_LEVEL: verbose\n",
         2,
-        ["`verbose` is none of", "hint: for example LOG_LEVEL: info"]
+        ["`verbose` is not one of", "hint: for example LOG_LEVEL: info"]
     ),
     configured!(
         "refuses every path with a tilde",

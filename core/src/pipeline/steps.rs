@@ -322,10 +322,14 @@ impl Pipeline<'_> {
         if !self.plan.upload {
             return format!("wrote {length} to {location}");
         }
+        let is_result = self.plan.flow() == Flow::Upload;
+        let place = (is_result || self.settings.core().output.verbose)
+            .then(|| format!(" to {location}"))
+            .unwrap_or_default();
         if sent == length {
-            return format!("uploaded {length} to {location}");
+            return format!("uploaded {length}{place}");
         }
-        format!("uploaded {length} to {location}, of which {sent} by this process")
+        format!("uploaded {length}{place}, of which {sent} by this process")
     }
 
     /// Returns the SHA-256 of the image that an earlier process of the run sent, if it was computed.

@@ -74,7 +74,7 @@ pub(super) fn parse_value(
 fn check_rules(row: &Setting, text: &str) -> Result<(), String> {
     let value = if row.secret { "its value".to_owned() } else { format!("`{text}`") };
     if !row.choices.is_empty() && !row.choices.iter().any(|choice| choice == text) {
-        return Err(format!("{value} is none of {}", row.choices.join(", ")));
+        return Err(format!("{value} is not one of {}", row.choices.join(", ")));
     }
     if row.pattern.is_empty() {
         return Ok(());
@@ -175,7 +175,7 @@ mod tests {
             assert!(parsed(kind, text).is_err(), "{text}");
         }
         let row = Setting::new("K", SettingKind::Text, "").choices(&["a", "b"]);
-        assert_eq!(parse_text(&row, "c"), Err("`c` is none of a, b".to_owned()));
+        assert_eq!(parse_text(&row, "c"), Err("`c` is not one of a, b".to_owned()));
     }
 
     #[test]

@@ -297,7 +297,7 @@ mod tests {
         assert!(level.is_none_or(|(.., origin)| *origin == Origin::Default));
         let [ignored] = found.ignored_variables() else { panic!("{found:?}") };
         assert!(
-            ignored.starts_with("LOG_LEVEL in the environment is ignored: `verbose` is none of")
+            ignored.starts_with("LOG_LEVEL in the environment is ignored: `verbose` is not one of")
         );
         for (name, text) in [("F5_LOG_LEVEL", "verbose"), ("ACME_MODE", "c")] {
             let error = resolve(name, text).unwrap_err();

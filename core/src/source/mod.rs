@@ -97,9 +97,19 @@ pub(crate) fn not_accepted(path: &Path, error: DiskError) -> Error {
         made.hint = Some(format!("did you mean `{near}`?"));
     }
     if made.hint.is_none() {
-        made.hint = Some(installers::source_hint());
+        made.hint = Some(if path.exists() {
+            installers::source_hint()
+        } else {
+            "correct the path, or give the address of a download".to_owned()
+        });
     }
     made
+}
+
+/// Returns the error of a source file that does not exist; `None` when it does.
+pub(crate) fn missing(path: &Path) -> Option<Error> {
+    let error = std::fs::metadata(path).err()?;
+    Some(not_accepted(path, DiskError::io("cannot open", path, error)))
 }
 
 /// Returns the file beside a missing one with the most similar name.

@@ -138,7 +138,7 @@ pub(super) fn named(settings: &Resolved) -> Result<Named> {
         (None, Some(text)) => Address::of(keys::DISK.name(), text).map(Named::Disk),
         (Some(_), Some(_)) => Err(Error::new(Stage::Settings, "ISO and DISK are both set")
             .hint("give either an installer ISO with -i or a disk image with --disk")),
-        (None, None) => Err(Error::new(Stage::Settings, "there is nothing to make an image of")
+        (None, None) => Err(Error::new(Stage::Settings, "no input is given")
             .hint("give an installer ISO with -i or a disk image with --disk")),
     }
 }

@@ -58,6 +58,11 @@ pub(crate) fn peek(context: &SourceContext<'_>, remote: Remote) -> Result<Source
         }
     };
     if is_iso {
+        if let Address::File(path) = &address
+            && let Some(error) = super::missing(path)
+        {
+            return Err(error);
+        }
         installers::by_settings(settings)?;
         // An unusable key is reported before anything is downloaded.
         Verifier::new(context)?;

@@ -38,6 +38,10 @@ pub(super) fn parser() -> Command {
         .arg(yes.help("install without asking"))
 }
 
+/// Columns of a subject, and of what precedes a message.
+const SUBJECT: usize = 15;
+const INDENT: usize = 5 + 1 + SUBJECT;
+
 /// A finding on one subject.
 type Found = (&'static str, Finding);
 
@@ -67,7 +71,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<u8> {
     show(&text(&found));
     let installation = matches.get_flag("INSTALL").then(|| {
         install::run(&host, matches.get_flag("YES"), |command| {
-            show(&format!("{:<5} {:<13} {command}\n", "", "install"));
+            show(&format!("{:<5} {:<SUBJECT$} {command}\n", "", "install"));
         })
     });
     if let Some(Installation { ending, .. }) = &installation {
@@ -79,11 +83,11 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<u8> {
             }
             Ok(Ending::NothingMissing) => {
                 show(&format!(
-                    "{:<5} {:<13} nothing is missing that a package brings\n",
+                    "{:<5} {:<SUBJECT$} nothing is missing that a package brings\n",
                     "", "install"
                 ));
             }
-            Ok(Ending::Declined) => show(&format!("{:<19} nothing was installed\n", "")),
+            Ok(Ending::Declined) => show(&format!("{:<INDENT$} nothing was installed\n", "")),
             Err(error) => {
                 Reporter::new(OutputMode::of_stderr(environment)).error(error, exit::NOT_READY);
             }
@@ -93,7 +97,11 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<u8> {
     if as_json {
         super::print(&document(is_ready, &found, installation.as_ref()));
     }
-    let went_wrong = installation.is_some_and(|installation| installation.ending.is_err());
+    let went_wrong = installation.is_some_and(|installation| match installation.ending {
+        // A package manager may report success without having installed what is needed.
+        Ok(Ending::Installed) => !packages::missing(&host).is_empty(),
+        ending => ending.is_err(),
+    });
     Ok(if is_ready && !went_wrong { exit::DONE } else { exit::NOT_READY })
 }
 
@@ -109,12 +117,12 @@ fn text(found: &[Found]) -> String {
     let mut text = String::new();
     for (subject, finding) in found {
         text.push_str(&format!(
-            "{:<5} {subject:<13} {}\n",
+            "{:<5} {subject:<SUBJECT$} {}\n",
             finding.verdict.word(),
             finding.message
         ));
         if let Some(remedy) = &finding.remedy {
-            text.push_str(&format!("{:<19} remedy: {remedy}\n", ""));
+            text.push_str(&format!("{:<INDENT$} remedy: {remedy}\n", ""));
         }
     }
     text
@@ -158,11 +166,11 @@ mod tests {
             ("disk space", finding(Verdict::Fail, "0.1 GiB free", Some("free some"))),
         ];
         let expected = "\
-ok    qemu          /usr/bin/qemu 9.9
-warn  acceleration  tcg: slow
-                    remedy: use kvm
-fail  disk space    0.1 GiB free
-                    remedy: free some
+ok    qemu            /usr/bin/qemu 9.9
+warn  acceleration    tcg: slow
+                      remedy: use kvm
+fail  disk space      0.1 GiB free
+                      remedy: free some
 ";
         assert_eq!(text(&found), expected);
         let ending = Ok(Ending::Installed);
