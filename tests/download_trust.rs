@@ -96,7 +96,7 @@ fn pipes_in_the_place_of_plugins_sums_and_journals_make_nothing_wait() {
     assert!(listed.stdout.contains(".sha256` cannot be read"), "{}", listed.stdout);
     command(&["runs"]).succeeded();
     command(&["gc", "--yes"]).succeeded();
-    command(&["resume", "r"]).failed(2, &["no run `r`", "not a regular file"]);
+    command(&["resume", "r"]).failed(2, &["cannot find run `r`", "not a regular file"]);
 }
 
 #[test]

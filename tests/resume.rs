@@ -170,7 +170,7 @@ fn a_failed_build_can_be_kept_and_resumed() {
 #[test]
 fn a_run_in_use_or_of_another_disk_is_not_resumed() {
     let bench = Bench::new();
-    bench.sandbox.run(&["resume", "absent"]).failed(2, &["no run `absent`", "hint:"]);
+    bench.sandbox.run(&["resume", "absent"]).failed(2, &["cannot find run `absent`", "hint:"]);
     bench.kill_after(20);
     let id = bench.runs()[0]["id"].as_str().unwrap().to_owned();
     bench.kill_after(60);

@@ -59,12 +59,15 @@ const TYPED: [Mistake; 18] = [
         2,
         ["no input is given", "-i", "--disk"]
     ),
-    typed!(
-        "names one missing key of several, by chance",
-        "-i x.iso -p qcow2",
-        2,
-        ["MODULES is not set", "BOOT_LOCATIONS is not set"]
-    ),
+    Mistake {
+        old: "names one missing key of several, by chance",
+        made: |sandbox| {
+            sandbox.write("x.iso", "");
+            words("-i x.iso -p qcow2")
+        },
+        code: 2,
+        says: &["MODULES is not set", "BOOT_LOCATIONS is not set"],
+    },
     typed!(
         "the configuration file does not exist",
         "-c absent.yml",
