@@ -323,9 +323,11 @@ impl Pipeline<'_> {
             return format!("wrote {length} to {location}");
         }
         let is_result = self.plan.flow() == Flow::Upload;
-        let place = (is_result || self.settings.core().output.verbose)
-            .then(|| format!(" to {location}"))
-            .unwrap_or_default();
+        let place = if is_result || self.settings.core().output.verbose {
+            format!(" to {location}")
+        } else {
+            String::new()
+        };
         if sent == length {
             return format!("uploaded {length}{place}");
         }
