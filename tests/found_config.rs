@@ -124,11 +124,29 @@ fn a_build_uses_the_name_that_the_plan_printed_and_the_next_one_another() {
         names.push(name);
     }
     // A number that cannot be kept makes the names random, and nothing else.
-    let count = fs::read_dir(sandbox.path()).unwrap().count();
     let state = sandbox.path().join("state");
     fs::write(&state, "a file, not a directory").unwrap();
-    let mut build = sandbox.command(&args);
-    let built = build.env("XDG_STATE_HOME", &state).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    assert!(fs::read_dir(sandbox.path()).unwrap().count() > count);
+    for _ in 0..2 {
+        let mut build = sandbox.command(&[&args[..], &["--json"]].concat());
+        let built = build.env("XDG_STATE_HOME", &state).output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let result: Value = serde_json::from_slice(&built.stdout).unwrap();
+        let name = result["image_name"].as_str().unwrap().to_owned();
+        assert!(name.starts_with("disk-") && !names.contains(&name), "{name}");
+        names.push(name);
+    }
+}
+
+#[test]
+fn targets_of_a_found_file_have_no_other_rights() {
+    let sandbox = Sandbox::new();
+    sandbox.disk("disk.raw", 4, 1);
+    let text = "TARGETS:\n  - provider: qcow2\n  - provider: alibaba\n    ALIBABA_BUCKET: b\n    \
+                ALIBABA_REGION: cn-hangzhou\n    ALIBABA_ECS_ENDPOINT: http://127.0.0.1:1\n";
+    sandbox.write(FOUND, text);
+    for which in [&["-p", "alibaba"][..], &[]] {
+        let refused = sandbox.run(&[&["--disk", "disk.raw"], which].concat());
+        refused.failed(2, &["ALIBABA_ECS_ENDPOINT", "line 6", "where data is sent"]);
+    }
+    assert!(!sandbox.path().join("images").exists(), "{:?}", sandbox.files());
 }

@@ -68,6 +68,7 @@ fn one_signal_of_any_kind_cancels_and_cleans_up() {
         let (sandbox, code, text) = stuck.end();
         assert_eq!(code, Some(130), "{name}: {text}");
         assert!(text.contains("error: interrupted"), "{name}: {text}");
+        assert!(text.contains("removed  everything that this build created"), "{name}: {text}");
         sandbox.cloud_has_only(0);
         assert!(!sandbox.path().join("artifacts").exists(), "{name}: {:?}", sandbox.files());
     }

@@ -85,7 +85,7 @@ impl Known {
             };
             command.push(next);
             if self.help(&command).is_none() {
-                return Some(format!("there is no command `{}`", command.join(" ")));
+                return Some(format!("unknown command `{}`", command.join(" ")));
             }
         }
         let flags = words[command.len()..].iter().filter(|word| word.starts_with('-'));
@@ -201,7 +201,7 @@ fn every_command_in_a_page_names_commands_and_flags_that_exist() {
     for (line, why) in [
         ("build-image --disk a -p alibaba --alibaba-thread-count 4", None),
         ("x=$(build-image images list -p aws --all | head -1)", None),
-        ("build-image images lost", Some("there is no command `images lost`")),
+        ("build-image images lost", Some("unknown command `images lost`")),
         ("build-image runs --yes # --json", Some("`runs` has no flag `--yes`")),
         ("build-image --alibaba-buckt x", Some("`` has no flag `--alibaba-buckt`")),
     ] {

@@ -30,7 +30,9 @@ use crate::{
     random,
     report::{LOGS, LogFile, LogNames, Outcome, OutputMode, PluginEntry, Reporter, print_line},
     runs::Run,
-    settings::{Environment, Layers, Resolved, Row, Use, core_rows, keys, rows_for, rows_of},
+    settings::{
+        Environment, Layers, Resolved, Row, Use, core_rows, found_note, keys, rows_for, rows_of,
+    },
     source,
 };
 
@@ -301,10 +303,7 @@ pub(super) fn prepare(
     settings.ignored_variables().iter().for_each(|text| reporter.warning(text, None));
     unknown::variables(&layers.environment, &rows, &plugin.name, &reporter);
     if let Some(file) = &layers.file {
-        if file.found {
-            let path = file.path.display();
-            reporter.note(&format!("   config  {path}, found here (-c names another one)"));
-        }
+        found_note(file).iter().for_each(|text| reporter.note(text));
         unknown::keys(file, &rows, &plugin.name, &loader, &reporter)?;
         exposed::warn(file, &rows, &reporter);
     }

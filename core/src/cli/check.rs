@@ -123,7 +123,7 @@ pub(super) fn run(
         suite = suite.only(id);
     }
     let reporter = Arc::new(Reporter::new(OutputMode::of_stderr(environment)));
-    reporter.begin_silently("check");
+    reporter.begin_as("check", None, "checking the plugin");
     let progress = Arc::clone(&reporter);
     suite = suite.on_progress(move |part| {
         progress.alive(&format!("{} of {}: {}", part.number, part.count, part.activity));

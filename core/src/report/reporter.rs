@@ -94,20 +94,12 @@ impl Reporter {
         let mut state = self.shared.lock();
         clear(&mut state);
         state.step = Some(Step::new(step, label));
+        // The heartbeat of a step without a line counts from here.
+        state.last = Instant::now();
         let lines = || format!("{:>9}  {text}", label.unwrap_or_default());
         if label.is_some() || self.shared.mode == OutputMode::Json {
             self.shared.report(&mut state, &Event::StepBegun { step, text }, lines);
         }
-        drop(state);
-        self.beat();
-    }
-
-    /// Starts a step without a line: only its progress is reported, at a terminal at once, elsewhere by the heartbeat.
-    pub fn begin_silently(&self, step: &str) {
-        let mut state = self.shared.lock();
-        clear(&mut state);
-        state.step = Some(Step::new(step, None));
-        state.last = Instant::now();
         drop(state);
         self.beat();
     }

@@ -42,6 +42,12 @@ pub(crate) fn find(directory: Option<&Path>) -> Result<Option<FileLayer>> {
         .hint(format!("name it with -c {FOUND_FILE}, or use no file with -c /dev/null")))
 }
 
+/// Returns the line that names a file which was found and not named; `None` for a named one.
+pub(crate) fn note(file: &FileLayer) -> Option<String> {
+    let path = file.path.display();
+    file.found.then(|| format!("   config  {path}, found here (-c names another one)"))
+}
+
 /// Returns why a found file must not set a value of this row; `None` when it may.
 pub(super) fn refusal(row: &Row, value: &Value) -> Option<&'static str> {
     let setting = &row.setting;

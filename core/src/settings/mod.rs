@@ -42,7 +42,7 @@ pub(crate) use env::PREFIX;
 pub(crate) use file::yaml_with_lines;
 pub use file::{Entry, FileLayer};
 pub use found_file::FOUND_FILE;
-pub(crate) use found_file::find as find_file;
+pub(crate) use found_file::{find as find_file, note as found_note};
 pub use groups::*;
 pub(crate) use home::{STDIN, names_file};
 pub use key::Key;

@@ -14,7 +14,7 @@ use crate::{
     plugins::{Loader, Plugin},
     report::{OutputMode, Reporter},
     runs::Run,
-    settings::{ChosenTarget, FileLayer, Layers, Row, Use, core_rows, keys, rows_for},
+    settings::{ChosenTarget, FileLayer, Layers, Row, Use, core_rows, found_note, keys, rows_for},
 };
 
 /// A target whose provider is loaded and whose settings are valid.
@@ -99,6 +99,7 @@ fn check_file(layers: &Layers, loaded: &[Loaded], rows: &[Row]) -> Result<()> {
     let (Some(file), Some(first)) = (&layers.file, loaded.first()) else { return Ok(()) };
     let settings = layers.resolve(&rows_for(Use::Report))?;
     let reporter = Reporter::new(OutputMode::of(&settings, &layers.environment));
+    found_note(file).iter().for_each(|text| reporter.note(text));
     unknown::keys(file, rows, &first.chosen.provider, &first.loader, &reporter)?;
     let mut all = file.clone();
     for one in loaded {

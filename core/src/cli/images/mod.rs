@@ -29,7 +29,7 @@ use crate::{
     interrupt::{self, Interrupt},
     plugins::Plugin,
     report::{OutputMode, Reporter},
-    settings::{Environment, Resolved, Row, Use, core_rows, rows_for},
+    settings::{Environment, Resolved, Row, Use, core_rows, found_note, rows_for},
 };
 
 pub(super) use sweep::{CLOUD, run as sweep};
@@ -103,6 +103,7 @@ impl Session {
         let settings = layers.resolve(&rows)?;
         let reporter = Arc::new(Reporter::new(OutputMode::of(&settings, environment)));
         if let Some(file) = &layers.file {
+            found_note(file).iter().for_each(|text| reporter.note(text));
             unknown::keys(file, &rows, &plugin.name, &loader, &reporter)?;
         }
         build::check_missing(&plugin, &settings)?;
