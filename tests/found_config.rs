@@ -150,3 +150,19 @@ fn targets_of_a_found_file_have_no_other_rights() {
     }
     assert!(!sandbox.path().join("images").exists(), "{:?}", sandbox.files());
 }
+
+#[test]
+fn completions_use_the_file_and_never_wait_for_it() {
+    let sandbox = Sandbox::new();
+    fs::create_dir_all(sandbox.path().join("elsewhere/runs/20261130-120000-abcdef")).unwrap();
+    let path = sandbox.write(FOUND, "ARTIFACTS_DIR: elsewhere\n");
+    let offered = || {
+        let output = sandbox.command(&["complete-words", "resume", ""]).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(offered().contains("20261130-120000-abcdef"), "{}", offered());
+    fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(!offered().contains("20261130-120000-abcdef"), "a pipe is not read");
+}

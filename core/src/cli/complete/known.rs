@@ -96,12 +96,12 @@ impl Known<'_> {
         layers.resolve(rows).ok()
     }
 
-    /// Whether the configuration file can be read without waiting: it is not a pipe.
+    /// Whether the configuration file can be read without waiting: it is not a pipe. One that is found never is.
     fn has_file(&self, layers: &Layers) -> bool {
         let settings = layers.resolve(&rows_of(&[keys::CONFIG_FILE])).ok();
         let path: Option<PathBuf> =
             settings.and_then(|settings| settings.core().plugins.config_file.clone());
-        path.is_some_and(|path| fs::metadata(path).is_ok_and(|data| data.is_file()))
+        path.is_none_or(|path| fs::metadata(path).is_ok_and(|data| data.is_file()))
     }
 }
 
