@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cloud
 import measure
+from disk import raw
 from machine import BIN, PYTHON, ROOT, WORK
 
 HERE = ROOT / "tests/bench"
@@ -38,7 +39,7 @@ def program(name, *more):
 
 
 def ours(_url, disk):
-    return [BIN / "build-image", "--disk", disk, "-c", "config.yml", "-p", "alibaba", "-q", "--output-json-file",
+    return [BIN / "build-image", *raw(disk), "-c", "config.yml", "-p", "alibaba", "-q", "--output-json-file",
             "result.json"]
 
 

@@ -100,6 +100,11 @@ def slice_of(virtual, content, name=None):
     return path
 
 
+def raw(disk):
+    """The arguments for a disk that is taken as it is: a slice has a file system that was cut."""
+    return "--disk", disk, "--disk-format", "raw"
+
+
 def warm(path):
     """Reads what is stored, so that everybody finds it in memory."""
     file = os.open(path, os.O_RDONLY)

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from disk import raw
 from machine import BIN, MIB, QUICK, ROOT, ROUNDS
 from measure import measure as run
 from measure import span
@@ -28,7 +29,7 @@ def measure():
             file.write(b"\x55\xaa")  # a boot sector: otherwise it is not recognised as a disk
         for _ in range(ROUNDS):
             for name, words in WAYS.items():
-                cost = run([BIN / "build-image", "--disk", disk, *words, "--image-dir", work / "images", "-q"], work)
+                cost = run([BIN / "build-image", *raw(disk), *words, "--image-dir", work / "images", "-q"], work)
                 took[name].append(cost.wall)
                 shutil.rmtree(work / "images")
     finally:

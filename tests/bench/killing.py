@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from cloud import Cloud, link
-from disk import say, slice_of
+from disk import raw, say, slice_of
 from machine import BIN, GIB, MIB, QUICK, WORK
 
 PART = 16 * MIB
@@ -25,7 +25,7 @@ def once(disk, moment, folder):
     # Slow enough to be hit in the middle.
     with Cloud(link(2 * 10**9, 20)) as place:
         place.configure(folder)
-        build = subprocess.Popen([BIN / "build-image", "--disk", disk, "-c", "config.yml", "-p", "alibaba", "-q"],
+        build = subprocess.Popen([BIN / "build-image", *raw(disk), "-c", "config.yml", "-p", "alibaba", "-q"],
                                  cwd=folder, stdout=subprocess.DEVNULL)
         while len(parts(place)) < moment:
             if build.poll() is not None:

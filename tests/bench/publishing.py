@@ -5,20 +5,22 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from disk import say, slice_of, warm
+from disk import raw, say, slice_of, warm
 from machine import BIN, GIB, MIB, QUICK, ROUNDS, WORK, rounds
 from measure import measure as run
 from measure import median, span
 
 PACK = BIN / "examples/pack"
 DIGESTS = ("md5", "sha256")
+STORAGE = "storage"
 PLAIN = ["qcow2", "vhd"]
+NAMES = {**{digest: f"`openssl dgst -{digest}` of the image" for digest in DIGESTS}, STORAGE: "`dd conv=fdatasync` of the image"}
 # Provider: what `pack` makes of the same disk, and arguments.
 PACKAGES = {"gce": ("tar.gz", ["--no-upload"]), "qcow2": ("zip", [])}
 
 
 def build(disk, images, provider, *words):
-    return [BIN / "build-image", "--disk", disk, "-p", provider, "--image-dir", images, "-q", *words]
+    return [BIN / "build-image", *raw(disk), "-p", provider, "--image-dir", images, "-q", *words]
 
 
 def image(images):
@@ -27,7 +29,7 @@ def image(images):
 
 
 def plain(disk, folder, provider):
-    costs = {"build-image": [], **{digest: [] for digest in DIGESTS}}
+    costs = {"build-image": [], **{digest: [] for digest in DIGESTS}, STORAGE: []}
     for number in range(ROUNDS):
         say(f"publishing {provider}, round {number + 1}")
         images = folder / "images"
@@ -35,6 +37,9 @@ def plain(disk, folder, provider):
         costs["build-image"].append(vars(run(build(disk, images, provider, "--package", "none"), folder)))
         for digest in DIGESTS:
             costs[digest].append(vars(run(["openssl", "dgst", f"-{digest}", image(images)], folder)))
+        copied = folder / "copied"
+        costs[STORAGE].append(vars(run(["dd", f"if={image(images)}", f"of={copied}", "bs=1M", "conv=fdatasync"], folder)))
+        copied.unlink()
         shutil.rmtree(images)
     return costs
 
@@ -89,7 +94,7 @@ def table(found):
     for group, title in (("plain", "{}, no package"), ("packages", "{}")):
         for name, costs in found[group].items():
             for who, runs in costs.items():
-                by = f"`openssl dgst -{who}` of the image" if who in DIGESTS else who
+                by = NAMES.get(who, who)
                 cells = [span(run["wall"] for run in runs), span(run["processor"] for run in runs),
                          f"{max(run['memory'] for run in runs) / MIB:.0f}"]
                 lines.append(f"| {title.format(name)} | {by} | {' | '.join(cells)} |")

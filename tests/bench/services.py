@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from disk import raw
 from machine import BIN, MIB, PYTHON, QUICK, ROOT, ROUNDS, TARGET
 from measure import measure as run
 from measure import median, span
@@ -44,7 +45,7 @@ def ours(disk, provider, settings):
     """build-image with settings in a file."""
     config = disk.parent / f"{provider}.yml"
     config.write_text("".join(f"{key}: {value}\n" for key, value in settings.items()))
-    return [BIN / "build-image", "--disk", disk, "-c", config, "-p", provider, "-q"]
+    return [BIN / "build-image", *raw(disk), "-c", config, "-p", provider, "-q"]
 
 
 def to_glance(disk, cloud):

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from disk import allocated, main_disk, say, warm
+from disk import allocated, main_disk, raw, say, warm
 from machine import BIN, GIB, KIB, MIB, ROUNDS, TARGET, WORK
 from measure import measure as run
 from measure import median, span
@@ -49,7 +49,7 @@ def contenders(address, disk, folder):
     peer = coldsnap()
     return {
         SINK: [BIN / "examples/ebs_sink", "push", address, allocated(disk) // (512 * KIB), LANES],
-        OURS: [BIN / "build-image", "--disk", disk, "-c", "config.yml", "-p", "aws", "-q", "--cloud-image-name", "bench"],
+        OURS: [BIN / "build-image", *raw(disk), "-c", "config.yml", "-p", "aws", "-q", "--cloud-image-name", "bench"],
         PEER: [peer, "upload", "--no-progress", "--omit-zero-blocks", disk],
         PEER_ALL: [peer, "upload", "--no-progress", disk],
     }

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import cloud
+from disk import raw
 from machine import BIN, QUICK, WORK
 from measure import median, span
 
@@ -37,7 +38,7 @@ def first_request(folder, disk):
     with cloud.Cloud() as place:
         place.configure(folder)
         begun = time.perf_counter()
-        build = subprocess.Popen([BIN / "build-image", "--disk", disk, "-c", "config.yml", "-p", "alibaba", "-q"],
+        build = subprocess.Popen([BIN / "build-image", *raw(disk), "-c", "config.yml", "-p", "alibaba", "-q"],
                                  cwd=folder, stdout=subprocess.DEVNULL)
         while place.log.stat().st_size == 0:
             time.sleep(0.0005)
