@@ -134,7 +134,8 @@ fn vmware_is_an_ova_with_everything_a_user_is_asked() {
     tool(directory, &["openssl", "genrsa", "-out", "key.pem", "2048"]);
     tool(directory, &["openssl", "pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
     let keys = ["--image-sig-private-key", "key.pem", "--image-sig-public-key", "public.pem"];
-    let more = [&["--add-ova-eula", "eula.txt", "--ova-prop-net-user"][..], &keys].concat();
+    let own = ["--add-ova-eula", "eula.txt", "--ova-prop-net-user", "--ova-cpus", "6"];
+    let more = [&own[..], &keys].concat();
     let run = build(&sandbox, &disk, "vmware", "images", &more);
     run.succeeded();
     assert!(run.stderr.contains("product is not known"), "{}", run.stderr);
@@ -154,8 +155,13 @@ fn vmware_is_an_ova_with_everything_a_user_is_asked() {
     for (path, text) in [
         ("string(//*[local-name()='License'])", "do what you like & <enjoy>\n\n"),
         ("count(//*[local-name()='NetworkSection']/*[local-name()='Network'])", "1\n"),
-        ("string(//*[local-name()='VirtualSystemType'])", "vmx-10\n"),
-        ("string(//*[local-name()='Configuration' and @*='true']/@*[.='dualcpu'])", "dualcpu\n"),
+        ("string(//*[local-name()='VirtualSystemType'])", "vmx-13\n"),
+        ("count(//*[local-name()='Configuration'])", "0\n"),
+        ("count(//*[local-name()='Reservation'])", "0\n"),
+        (
+            "string(//*[*[local-name()='ResourceType']='3']/*[local-name()='VirtualQuantity'])",
+            "6\n",
+        ),
         ("count(//*[local-name()='Property'])", "4\n"),
         ("count(//*[local-name()='Property'][@*[local-name()='password']])", "2\n"),
     ] {
@@ -163,6 +169,8 @@ fn vmware_is_an_ova_with_everything_a_user_is_asked() {
     }
     let run = build(&sandbox, &disk, "vmware", "other", &["--add-ova-eula", "https://x/eula"]);
     run.failed(2, &["ADD_OVA_EULA: `https://x/eula` is an address", "curl -o eula.txt"]);
+    let run = build(&sandbox, &disk, "vmware", "other", &["--ova-cpus", "1000"]);
+    run.failed(2, &["OVA_CPUS: 1000 is not from 1 to 768"]);
 }
 
 #[test]

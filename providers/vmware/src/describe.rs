@@ -11,6 +11,12 @@ pub(crate) const EULA: &str = "ADD_OVA_EULA";
 pub(crate) const DIGEST: &str = "OVA_MANIFEST_DIGEST";
 /// Whether the OVA asks for addresses and passwords.
 pub(crate) const PROPERTIES: &str = "OVA_PROP_NET_USER";
+/// Processors of the machine.
+pub(crate) const CPUS: &str = "OVA_CPUS";
+/// Memory of the machine.
+pub(crate) const MEMORY: &str = "OVA_MEMORY";
+/// Version of the virtual hardware.
+pub(crate) const HARDWARE: &str = "OVA_HARDWARE_VERSION";
 
 pub(crate) fn description() -> Description {
     let image = DiskSpec::new(DiskFormat::Vmdk).variant(DiskVariant::StreamOptimized);
@@ -30,6 +36,17 @@ pub(crate) fn description() -> Description {
                 PROPERTIES,
                 SettingKind::Switch,
                 "The OVA asks for management addresses and passwords when it is deployed",
+            ),
+            Setting::new(
+                CPUS,
+                SettingKind::Integer,
+                "Processors of the machine; for a BIG-IP this or OVA_MEMORY replaces the sizes to choose from [default: 2]",
+            ),
+            Setting::new(MEMORY, SettingKind::Size, "Memory of the machine [default: 4GiB]"),
+            Setting::new(
+                HARDWARE,
+                SettingKind::Integer,
+                "Virtual hardware version: 13 is vmx-13, for ESXi 6.5 and later [default: 13, or what the product's version needs]",
             ),
         ])
         .disk(

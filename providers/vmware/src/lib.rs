@@ -14,13 +14,17 @@ use build_image_plugin_api::{
     ready::{appliance, directory},
 };
 
-use crate::describe::{DIGEST, EULA, PROPERTIES};
+use crate::{
+    describe::{DIGEST, EULA, PROPERTIES},
+    machine::Machine,
+};
 
 /// The provider.
 pub struct Vmware {
     eula: Option<String>,
     digest: String,
     properties: bool,
+    machine: Machine,
 }
 
 impl Vmware {
@@ -57,7 +61,8 @@ impl Provider for Vmware {
             appliance::check_licence_path(EULA, path)?;
         }
         let digest = settings.text(DIGEST).unwrap_or("SHA256").to_owned();
-        Ok(Self { eula, digest, properties: settings.boolean(PROPERTIES) })
+        let (properties, machine) = (settings.boolean(PROPERTIES), Machine::of(&settings)?);
+        Ok(Self { eula, digest, properties, machine })
     }
 
     fn check(&self, _: &Context, request: &CheckRequest) -> Result<CheckReport> {
@@ -74,7 +79,7 @@ impl Provider for Vmware {
     fn create_disk(&self, context: &Context, request: &DiskRequest) -> Result<Disk> {
         let mut spec = request.spec.clone();
         if spec.ovf.is_some() {
-            let ovf = machine::ovf(&request.build, self.eula()?, self.properties)?;
+            let ovf = machine::ovf(&request.build, &self.machine, self.eula()?, self.properties)?;
             spec.ovf = Some(ovf.manifest_digest(self.digest.clone()));
         }
         context.make_disk(&spec)
