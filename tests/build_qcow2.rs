@@ -51,6 +51,68 @@ fn a_raw_disk_becomes_a_qcow2_file_that_qemu_finds_equal() {
     assert_eq!(log.permissions().mode() & 0o777, 0o600, "the log is its owner's");
 }
 
+/// FILE_IF_EXISTS over what IMAGE_DIR has: nothing that is there changes with `fail`, and the plan knows it.
+#[test]
+fn a_published_file_is_replaced_or_kept_as_requested() {
+    const IMAGE: &str = "images/d.qcow2";
+    for (existing, mode, is_refused, is_planned) in [
+        (None, "fail", false, false),
+        (Some(IMAGE), "fail", true, true),
+        (Some(IMAGE), "replace", false, false),
+        // Only the image's name is known before the files are made.
+        (Some("images/d.qcow2.sha256"), "fail", true, false),
+        (Some("images/d.qcow2.sha256"), "replace", false, false),
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.disk("d.raw", 4, 1);
+        let case = format!("{existing:?} {mode}");
+        if let Some(name) = existing {
+            sandbox.write(name, "of the user");
+        }
+        let build = ["--disk", "d.raw", "-p", "qcow2", "--package", "none"];
+        let build = [&build[..], &["--file-if-exists", mode]].concat();
+        let plan = sandbox.run(&[&["plan"], &build[..]].concat());
+        assert_eq!(plan.code, if is_planned { 6 } else { 0 }, "{case}: {}", plan.stderr);
+        let announces = existing == Some(IMAGE) && mode == "replace";
+        let announced = "is replaced when the new one is complete";
+        assert_eq!(plan.stdout.contains(announced), announces, "{case}: {}", plan.stdout);
+
+        let run = sandbox.run(&build);
+        if let Some(name) = existing.filter(|_| is_refused) {
+            run.failed(6, &[&format!("{name}` exists already"), "FILE_IF_EXISTS=replace"]);
+            let kept = fs::read_to_string(sandbox.path().join(name)).unwrap();
+            assert_eq!(kept, "of the user", "{case}");
+            assert_eq!(fs::read_dir(sandbox.path().join("images")).unwrap().count(), 1, "{case}");
+            continue;
+        }
+        run.succeeded();
+        assert_eq!(run.stderr.contains(announced), announces, "{case}: {}", run.stderr);
+        assert_eq!(fs::metadata(sandbox.path().join(IMAGE)).unwrap().len() >> 20, 1, "{case}");
+        // The same build again finds its own file.
+        let again = sandbox.run(&build);
+        assert_eq!(again.code, if mode == "fail" { 6 } else { 0 }, "{case}: {}", again.stderr);
+    }
+}
+
+/// The files of a killed run that had begun to get their names are not those of others.
+#[test]
+fn a_killed_build_is_resumed_with_the_files_that_it_published() {
+    let at = |when: &str| format!("{when}:\"what\":\"products_released\"");
+    for point in [at("before"), at("after"), "before:\"what\":\"run_done\"".to_owned()] {
+        let sandbox = Sandbox::new();
+        sandbox.disk("d.raw", 4, 1);
+        let build = ["--disk", "d.raw", "-p", "qcow2", "--package", "none"];
+        let build = [&build[..], &["--file-if-exists", "fail"]].concat();
+        let killed = sandbox.command(&build).env("BUILD_IMAGE_FAILPOINT", &point).output().unwrap();
+        assert_eq!(killed.status.code(), None, "{point}");
+        let resumed = sandbox.run(&["resume"]);
+        assert_eq!(resumed.code, 0, "{point}: {}", resumed.stderr);
+        let files = sandbox.files();
+        let images = files.iter().filter(|name| name.starts_with("images/")).count();
+        assert_eq!(images, 3, "{point}: {files:?}");
+    }
+}
+
 #[test]
 fn the_result_document_is_on_standard_output_when_asked_for() {
     let sandbox = Sandbox::new();

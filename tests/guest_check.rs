@@ -77,6 +77,18 @@ fn a_disk_without_a_system_is_refused_only_for_machines() {
     sandbox.cloud_has_only(2);
 }
 
+/// What ends the build is not hidden by remarks about the disk, which the result has all the same.
+#[test]
+fn what_the_provider_refuses_is_the_only_thing_that_is_reported() {
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("disk.raw", 4, 1);
+    let build = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+    let run = sandbox.run(&[&build[..], &["--alibaba-bucket", "nowhere"]].concat());
+    run.failed(6, &["of bucket `nowhere`: the bucket does not exist"]);
+    assert!(!run.stderr.contains("guest"), "{}", run.stderr);
+    assert_eq!(run.member("guest")["findings"][0]["id"], "no-system");
+}
+
 #[test]
 fn a_disk_that_is_refused_is_not_published_on_this_machine_either() {
     let (sandbox, state) = Sandbox::with_kept_cloud();

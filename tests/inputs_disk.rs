@@ -36,6 +36,38 @@ impl QemuIo {
     }
 }
 
+/// A compressed file becomes longer in an image without compression: a build and its plan name the setting.
+#[test]
+fn a_compressed_disk_that_grows_is_pointed_out_with_the_setting_that_keeps_it_small() {
+    if !needs(&["qemu-img", "gzip"]) {
+        return;
+    }
+    let sandbox = Sandbox::with_cloud();
+    let mut text = b"all work and no play\n".repeat(200_000);
+    text.resize(8 << 20, 0);
+    text[510..512].copy_from_slice(&[0x55, 0xaa]);
+    fs::write(sandbox.path().join("disk.raw"), text).unwrap();
+    tool(sandbox.path(), &["qemu-img", "convert", "-c", "-O", "qcow2", "disk.raw", "small.qcow2"]);
+    tool(sandbox.path(), &["gzip", "-k", "disk.raw"]);
+    for (disk, more, planned, built) in [
+        ("small.qcow2", &[][..], true, true),
+        ("small.qcow2", &["--alibaba-disk-compression", "zlib"], false, false),
+        ("disk.raw", &[], false, false),
+        // Its length is known when it is unpacked.
+        ("disk.raw.gz", &[], false, true),
+    ] {
+        let advice = "ALIBABA_DISK_COMPRESSION=zlib sends less";
+        let build = ["--disk", disk, "-c", "config.yml", "-p", "alibaba"];
+        let build = [&build[..], more].concat();
+        let plan = sandbox.run(&[&["plan"], &build[..]].concat());
+        plan.succeeded();
+        assert_eq!(plan.stdout.contains(advice), planned, "{disk} {more:?}: {}", plan.stdout);
+        let run = sandbox.run(&build);
+        run.succeeded();
+        assert_eq!(run.stderr.contains(advice), built, "{disk} {more:?}: {}", run.stderr);
+    }
+}
+
 fn signal(child: &Child, name: &str) {
     let id = child.id().to_string();
     assert!(Command::new("kill").args([name, &id]).status().unwrap().success());

@@ -33,6 +33,10 @@ fn ends_as_one_image(bench: &Bench, place: &str) {
     assert_eq!((again.member("image_id"), requests(bench)), (&image, before), "{place}");
     assert_eq!(again.member("repeated"), true, "{place}");
     assert_eq!(again.stdout, run.stdout, "{place}");
+    // One line says it; sizes and durations are those of the earlier build.
+    let done: Vec<&str> = again.stderr.lines().filter(|line| line.contains("done  ")).collect();
+    assert_eq!(done.len(), 1, "{place}: {}", again.stderr);
+    assert!(done[0].contains("done  before, by run "), "{place}: {}", again.stderr);
     sandbox.run(&["gc", "--yes"]).succeeded();
     cloud_has(sandbox, 0, 1, place);
     assert!(!sandbox.path().join("artifacts/runs").exists(), "{place}");

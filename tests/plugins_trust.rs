@@ -151,7 +151,7 @@ fn everything_a_plugin_declares_is_shown() {
     for text in [
         "acme 7.1: of acme",
         "program",
-        "vhd fixed, at least 1.00 GiB",
+        "vhd fixed, for an installation at least 1.00 GiB",
         "stub",
         "built 1.0, requires 1.0",
         "check, create_disk",

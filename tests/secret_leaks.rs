@@ -339,3 +339,29 @@ fn secrets_of_other_providers_and_in_addresses_are_found_nowhere() {
         watch.find_nothing("an address", &text);
     }
 }
+
+/// Every user of a host can list the arguments of its programs.
+#[test]
+fn a_secret_is_warned_of_where_other_users_can_read_it() {
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("disk.raw", 4, 1);
+    let without = sandbox.config(&[]).replace("ALIBABA_ACCESS_KEY_SECRET: ", "# ");
+    sandbox.write("open.yml", &without);
+    let secret = format!("--alibaba-access-key-secret={CANARY}");
+    let warning = "other users of this host can read the value of --alibaba-access-key-secret";
+    for (args, variable, expected) in [
+        (vec!["-c", "open.yml", &secret], None, true),
+        (vec!["-c", "open.yml"], Some(CANARY), false),
+        (vec!["-c", "config.yml"], None, false),
+    ] {
+        let build = ["plan", "--disk", "disk.raw", "-p", "alibaba"];
+        let mut command = sandbox.command(&[&build[..], &args].concat());
+        command.envs(variable.map(|secret| ("F5_ALIBABA_ACCESS_KEY_SECRET", secret)));
+        let output = command.output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {errors}");
+        assert_eq!(errors.contains(warning), expected, "{args:?}: {errors}");
+        assert_eq!(errors.contains("F5_ALIBABA_ACCESS_KEY_SECRET"), expected, "{args:?}: {errors}");
+        assert!(!errors.contains(CANARY), "{args:?}: {errors}");
+    }
+}

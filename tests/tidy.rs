@@ -263,8 +263,9 @@ fn comments_use_the_words_of_the_glossary() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
-/// Words that are spelled like settings: variables of the environment, and members of files of the system.
-const SPELLED_LIKE_SETTINGS: [&str; 29] = [
+/// Words that are spelled like settings: variables of the environment, members of files of the system, and endings of
+/// the names of providers' settings.
+const SPELLED_LIKE_SETTINGS: [&str; 30] = [
     "ALL_PROXY",
     "BUILD_IMAGE_FAILPOINT",
     "BUILD_IMAGE_PROVIDER_FILE",
@@ -273,6 +274,7 @@ const SPELLED_LIKE_SETTINGS: [&str; 29] = [
     "CARGO_PKG_VERSION",
     "CLICOLOR_FORCE",
     "DEBIAN_FRONTEND",
+    "DISK_COMPRESSION",
     "DOCKER_CONFIG",
     "F5_KEY",
     "FAILPOINT_CLOCK",

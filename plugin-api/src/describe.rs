@@ -142,7 +142,7 @@ macro_rules! disk_needs {
 
 disk_needs! {
     /// Smallest virtual size in bytes; smaller disks are grown before the installation.
-    minimum_bytes = "at least",
+    minimum_bytes = "for an installation at least",
     /// Largest virtual size in bytes.
     maximum_bytes = "at most",
     /// The virtual size must be a multiple of this many bytes.

@@ -128,7 +128,7 @@ fn attempt(
             let begun = Begun { prepared: &prepared, environment, resumed, words, once };
             begun.run(outcome, output)?;
         }
-        Entered::Done(earlier) => named::report(*earlier, outcome, output.mode),
+        Entered::Done(earlier) => *outcome = Outcome { repeated: true, ..*earlier },
         Entered::Unfinished(run) => {
             let all = [run.words.clone(), args.clone()].concat();
             let earlier = Resumed { run: *run, typed: args };
@@ -305,8 +305,9 @@ pub(super) fn prepare(
     if let Some(file) = &layers.file {
         found_note(file).iter().for_each(|text| reporter.note(text));
         unknown::keys(file, &rows, &plugin.name, &loader, &reporter)?;
-        exposed::warn(file, &rows, &reporter);
+        exposed::warn_of_file(file, &rows, &reporter);
     }
+    exposed::warn_of_arguments(&layers.command_line, &rows, &reporter);
     check_required(&plugin, &settings)?;
     Ok(Preparation::Ready(Box::new(Prepared { plugin, settings })))
 }

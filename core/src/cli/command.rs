@@ -80,7 +80,8 @@ pub(super) fn command(name: &'static str, rows: &[Row]) -> Command {
         .disable_help_subcommand(true)
         .arg(switch("HELP", "help").help("print every option, with -h a screen of them"))
         .arg(switch("SHORT", SHORT_HELP).short('h').hide(true))
-        .arg(switch("VERSION", "version").short('V').short_alias('v').help("print the version"));
+        .arg(switch(VERSION, "version").short('V').help("print the version"))
+        .arg(Arg::new(OLD_VERSION).short('v').action(ArgAction::SetTrue).hide(true));
     for row in rows {
         command = command.arg(flag(row));
     }
@@ -90,6 +91,10 @@ pub(super) fn command(name: &'static str, rows: &[Row]) -> Command {
     command
 }
 
+/// Flag that prints the version as most programs do.
+pub(super) const VERSION: &str = "VERSION";
+/// Hidden flag of the old tool, whose output scripts read.
+pub(super) const OLD_VERSION: &str = "OLD";
 /// Long name of the hidden flag behind `-h`.
 const SHORT_HELP: &str = "short-help";
 
@@ -217,10 +222,13 @@ pub(super) fn parse(mut command: Command, rows: &[Row], args: &[String]) -> Resu
     if matches.get_flag("HELP") {
         return Ok(Parsed::Text(command.render_help().to_string()));
     }
-    if matches.get_flag("VERSION") {
-        // Old scripts read this form.
-        let text = concat!("version=", env!("CARGO_PKG_VERSION"), "\n").to_owned();
-        return Ok(Parsed::Text(text));
+    for (flag, text) in [
+        (VERSION, concat!("build-image ", env!("CARGO_PKG_VERSION"), "\n")),
+        (OLD_VERSION, concat!("version=", env!("CARGO_PKG_VERSION"), "\n")),
+    ] {
+        if matches.get_flag(flag) {
+            return Ok(Parsed::Text(text.to_owned()));
+        }
     }
     if let Some((verb, _)) = matches.subcommand() {
         return Err(Error::usage(format!("`{verb}` must be the first word"))
@@ -278,4 +286,22 @@ pub(super) fn usage(error: &clap::Error, help: &str) -> Error {
     }
     let tip = lines.find_map(|line| line.strip_prefix("tip: ")).map(|tip| tip.replace('\'', "`"));
     Error::usage(message).hint(tip.unwrap_or_else(|| format!("see {help}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_printed_as_most_programs_do_and_with_the_old_flag_as_the_old_tool_did() {
+        let version = env!("CARGO_PKG_VERSION");
+        for (flag, expected) in [
+            ("-V", format!("build-image {version}\n")),
+            ("--version", format!("build-image {version}\n")),
+            ("-v", format!("version={version}\n")),
+        ] {
+            let parsed = parse(command("build-image", &[]), &[], &[flag.to_owned()]);
+            assert!(matches!(parsed, Ok(Parsed::Text(text)) if text == expected), "{flag}");
+        }
+    }
 }

@@ -1,13 +1,15 @@
-//! Warns of a configuration file with secrets that other users of the host can read or change.
+//! Warns of secrets that other users of the host can read: on the command line, or in a configuration file.
+
+use std::collections::BTreeMap;
 
 use crate::{
     report::Reporter,
-    settings::{Entry, FileLayer, Row},
+    settings::{Entry, FileLayer, PREFIX, Row},
     trust::exposure,
 };
 
 /// Warns, on every run, when a file contains secrets and other users can access it.
-pub(super) fn warn(file: &FileLayer, rows: &[Row], reporter: &Reporter) {
+pub(super) fn warn_of_file(file: &FileLayer, rows: &[Row], reporter: &Reporter) {
     let is_secret = |key: &str| rows.iter().any(|row| row.setting.secret && row.key() == key);
     let is_secret_entry = |(key, entry): &(String, Entry)| {
         is_secret(key) && !entry.value.is_null() && entry.value.as_str() != Some("")
@@ -22,5 +24,21 @@ pub(super) fn warn(file: &FileLayer, rows: &[Row], reporter: &Reporter) {
             &format!("`{path}` holds secrets, and {why}"),
             Some(&format!("chmod 600 '{path}'")),
         );
+    }
+}
+
+/// Warns, on every run, of secrets on the command line, which every user of the host can list.
+pub(super) fn warn_of_arguments(
+    texts: &BTreeMap<String, String>,
+    rows: &[Row],
+    reporter: &Reporter,
+) {
+    let is_typed = |row: &&Row| row.setting.secret && texts.contains_key(row.key());
+    for row in rows.iter().filter(is_typed) {
+        let key = row.key();
+        let hint =
+            format!("set {PREFIX}{key} in the environment, or {key} in the configuration file");
+        let text = format!("other users of this host can read the value of --{}", row.long());
+        reporter.warning(&text, Some(&hint));
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     journal::Key,
     once::{self, Before, Once},
-    report::{Outcome, OutputMode, Reporter},
+    report::Outcome,
     runs::{Run, State},
     settings::Environment,
 };
@@ -77,11 +77,4 @@ pub(super) fn begin(
         once.begin(run_id, once::request(&prepared.settings, &prepared.plugin.rows())?)?;
     }
     Ok(Some(once))
-}
-
-/// Makes the result of the earlier build the result of this process.
-pub(super) fn report(earlier: Outcome, outcome: &mut Outcome, mode: OutputMode) {
-    let (run, time) = (&earlier.run_id, &earlier.end_time);
-    Reporter::new(mode).note(&format!("     done  before, by run {run}, at {time}"));
-    *outcome = Outcome { repeated: true, ..earlier };
 }

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use clap::{Arg, Command, builder::PossibleValuesParser};
 
 use super::{
-    boot, command, complete::Provider, doctor, halves, help, images, inspect, matrix, providers,
-    publish, runs, shell,
+    boot,
+    command::{self, OLD_VERSION, VERSION},
+    complete::Provider,
+    doctor, halves, help, images, inspect, matrix, providers, publish, runs, shell,
 };
 use crate::{
     plugins::Loader,
@@ -85,7 +87,8 @@ pub(super) fn whole(providers: &[Provider]) -> Command {
 
 /// Returns the flags of a build.
 fn flags_of(build: &Command) -> Vec<Arg> {
-    build.get_arguments().filter(|arg| arg.get_id() != "VERSION").cloned().collect()
+    let is_version = |arg: &Arg| [VERSION, OLD_VERSION].contains(&arg.get_id().as_str());
+    build.get_arguments().filter(|arg| !is_version(arg)).cloned().collect()
 }
 
 /// Returns the providers that load. A setting that several declare is listed once.

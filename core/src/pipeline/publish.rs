@@ -18,7 +18,10 @@ use crate::{
     plugins::with_suffix,
     publication::Publication,
     report::{Leftover, Outcome},
-    settings::keys::IMAGE_DIR,
+    settings::{
+        IfExists,
+        keys::{self, IMAGE_DIR},
+    },
     signature::{Algorithm, Signer, digests_of},
     source::{GivenDisk, from_disk},
 };
@@ -33,23 +36,55 @@ impl Pipeline<'_> {
     /// # Errors
     /// As [`Publication::begin`].
     pub(super) fn open_publication(&mut self) -> Result<()> {
-        let build = &self.plan.build;
-        let directory = build.image_dir.as_ref().filter(|_| self.plan.needs_image_dir());
-        let Some(directory) = directory.filter(|_| self.publication.is_none()) else {
+        let Some((directory, name)) = self.published_name().filter(|_| self.publication.is_none())
+        else {
             return Ok(());
         };
-        let directory = Path::new(directory);
+        let names = [name];
+        let opened = Publication::check_names(&directory, &names, &self.inputs_of_build())
+            // A later attempt of the run finds the files of an earlier one.
+            .and_then(|()| Publication::reopen(&directory, &names[0], &self.plan.build.run_id));
+        self.publication = Some(opened.map_err(|error| self.of_bundle(error))?);
+        if let Some(existing) = self.existing_file() {
+            self.may_replace(&existing)?;
+            let text = format!("`{}` is replaced when the new one is complete", existing.display());
+            self.reporter.milestone(&text);
+        }
+        Ok(())
+    }
+
+    /// Returns the directory and the name of the file that is published, if one is.
+    fn published_name(&self) -> Option<(PathBuf, String)> {
+        let build = &self.plan.build;
+        let directory = build.image_dir.as_ref().filter(|_| self.plan.needs_image_dir())?;
         let bundle = self.plan.bundle.as_ref().and_then(|bundle| bundle.file_name());
         let name = match bundle {
             Some(name) => name.to_string_lossy().into_owned(),
             None => with_suffix(&build.file_stem, self.plan.package.file_suffix()),
         };
-        let names = [name];
-        let opened = Publication::check_names(directory, &names, &self.inputs_of_build())
-            // A later attempt of the run finds the files of an earlier one.
-            .and_then(|()| Publication::reopen(directory, &names[0], &build.run_id));
-        self.publication = Some(opened.map_err(|error| self.of_bundle(error))?);
-        Ok(())
+        Some((PathBuf::from(directory), name))
+    }
+
+    /// Returns the file that has the name of the one that is published.
+    pub(crate) fn existing_file(&self) -> Option<PathBuf> {
+        let (directory, name) = self.published_name()?;
+        Some(directory.join(name)).filter(|path| path.symlink_metadata().is_ok())
+    }
+
+    /// Checks that a file may be replaced.
+    ///
+    /// # Errors
+    /// With FILE_IF_EXISTS=fail.
+    pub(crate) fn may_replace(&self, file: &Path) -> Result<()> {
+        if self.settings.core().publication.if_exists == IfExists::Replace {
+            return Ok(());
+        }
+        let text = format!("`{}` exists already", file.display());
+        Err(Error::new(Stage::Provider(ErrorKind::Conflict), text).hint(format!(
+            "remove it, choose another {}, or set {}=replace",
+            keys::HYPERVISOR_IMAGE_NAME,
+            keys::FILE_IF_EXISTS
+        )))
     }
 
     /// Discards a staging directory that was opened for other names.

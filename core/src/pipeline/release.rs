@@ -44,7 +44,11 @@ impl Pipeline<'_> {
         let files = match &self.publication {
             Some(publication) => {
                 publication.check_inputs(&self.inputs_of_build())?;
-                publication.files()?
+                let files = publication.files()?;
+                for file in files.iter().filter(|file| file.replaces.is_some()) {
+                    self.may_replace(&publication.final_path(&publication.dir().join(&file.name)))?;
+                }
+                files
             }
             None => Vec::new(),
         };

@@ -237,7 +237,7 @@ pub(super) fn with_shared(
 /// Returns the key of the source that settings name: targets with the same key share it.
 pub(super) fn source_key(settings: &Resolved) -> String {
     /// Settings that decide neither which source is used nor how it is opened.
-    const OF_TARGETS: [crate::settings::Key; 21] = [
+    const OF_TARGETS: [crate::settings::Key; 22] = [
         keys::PLATFORM,
         keys::CLOUD_IMAGE_NAME,
         keys::UPLOAD_ONLY,
@@ -249,6 +249,7 @@ pub(super) fn source_key(settings: &Resolved) -> String {
         keys::IMAGE_TAGS_EXCLUDE,
         keys::IMAGE_REGISTRATION_URL,
         keys::IMAGE_DIR,
+        keys::FILE_IF_EXISTS,
         keys::PACKAGE,
         keys::HYPERVISOR_IMAGE_NAME,
         keys::PROVENANCE_FILE,

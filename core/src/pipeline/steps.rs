@@ -25,7 +25,7 @@ use super::{
 use crate::{
     error::{Error, Problem, Result, Stage},
     journal::Entry,
-    plan::{Source, check_space},
+    plan::{Source, check_space, compression_advice},
     plugins::{BaseDisk, RunHost},
     report::{ImageEntry, Outcome},
     source::{self, from_disk},
@@ -73,12 +73,18 @@ impl Pipeline<'_> {
         self.begin(State::Checked.step(), &text)?;
         let found = self.examine(None)?;
         let mut report = self.ask(self.plan.upload, false)?;
-        if let Some(found) = &found {
-            self.judge_guest(found, &report, outcome)?;
-        }
         let (errors, others): (Vec<Finding>, Vec<Finding>) = std::mem::take(&mut report.findings)
             .into_iter()
             .partition(|finding| finding.severity == Severity::Error);
+        let waits = self.may_skip_despite(&errors);
+        match &found {
+            // What is wrong with the disk would hide what ends the build.
+            Some(found) if !errors.is_empty() && !waits => {
+                outcome.guest = Some(self.judged(found, &report));
+            }
+            Some(found) => self.judge_guest(found, &report, outcome)?,
+            None => {}
+        }
         let done = passed(&others);
         for finding in others {
             let text = format!("{}: {}", finding.subject, finding.message);
@@ -92,7 +98,6 @@ impl Pipeline<'_> {
         }
         self.refused = None;
         if !errors.is_empty() {
-            let waits = self.may_skip_despite(&errors);
             let error = self.findings_error(errors);
             if !waits {
                 return Err(error);
@@ -268,6 +273,14 @@ impl Pipeline<'_> {
         }
         let facts = self.with_guest(facts, outcome);
         self.end(State::Converted.step(), &text, facts, outcome)?;
+        let settings = &self.plugin.description().settings;
+        if let Some(advice) = disk
+            .length
+            .filter(|_| !published)
+            .and_then(|length| compression_advice(&self.plan, &disk.spec, length, settings))
+        {
+            self.reporter.note(&format!("{:>9}  {advice}", ""));
+        }
         Ok(disk)
     }
 

@@ -6,8 +6,10 @@
 //! names.rs      names of files and directories     resume.rs  continues a run of another process
 //! image_name.rs the image's name                   space.rs   free space
 //! disk_size.rs  within the provider's limits guest.rs   what was found on the disk
+//! compression.rs  the setting that lets less be sent
 //! ```
 
+mod compression;
 mod decide;
 pub(crate) mod disk_size;
 mod draws;
@@ -18,6 +20,7 @@ mod resume;
 mod source;
 mod space;
 
+pub(crate) use compression::advice as compression_advice;
 pub(crate) use decide::base_directory;
 pub use decide::{Installation, MachinePlan, Plan};
 pub use draws::{Draws, Suffixes, new_id};

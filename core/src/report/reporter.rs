@@ -1,6 +1,7 @@
 //! Reports progress and errors to the user, in the selected output mode.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -42,6 +43,8 @@ struct State {
     /// Time of the last output.
     last: Instant,
     over: bool,
+    /// Warnings that are not repeated.
+    warned: BTreeSet<String>,
 }
 
 impl Reporter {
@@ -77,7 +80,8 @@ impl Reporter {
         print: Box<dyn Fn(&str) + Send + Sync>,
         target: Option<TargetLine>,
     ) -> Self {
-        let state = Mutex::new(State { step: None, last: Instant::now(), over: false });
+        let warned = BTreeSet::new();
+        let state = Mutex::new(State { step: None, last: Instant::now(), over: false, warned });
         let shared = Shared { target, mode, heartbeat, print, state, over: Condvar::new() };
         Self { shared: Arc::new(shared), heart: Mutex::default() }
     }
@@ -122,6 +126,13 @@ impl Reporter {
         let hinted = hint.map(|hint| format!("\n     hint: {hint}")).unwrap_or_default();
         let lines = format!("  warning: {text}{hinted}");
         self.shared.always(&mut self.shared.lock(), &Event::Warning { text, hint }, &lines);
+    }
+
+    /// Reports a warning, unless it was reported this way before.
+    pub fn warning_once(&self, text: &str, hint: Option<&str>) {
+        if self.shared.lock().warned.insert(text.to_owned()) {
+            self.warning(text, hint);
+        }
     }
 
     /// Reports the progress of the step.
@@ -313,6 +324,12 @@ fn clear(state: &mut State) {
 /// The summary of a successful build, besides the images themselves.
 fn closing(outcome: &Outcome, log: Option<&String>) -> String {
     use indicatif::HumanBytes;
+    let next = outcome.next.as_ref().map(|command| format!("\n{:>9}  {command}", "next"));
+    let next = next.unwrap_or_default();
+    if outcome.repeated {
+        let (run, time) = (&outcome.run_id, &outcome.end_time);
+        return format!("{:>9}  before, by run {run}, at {time}{next}", "done");
+    }
     let took = Duration::from_secs_f64(outcome.durations.values().sum::<f64>().max(0.0));
     let sent = match (outcome.bytes_sent, &outcome.location) {
         (0, _) | (_, Some(_)) => String::new(),
@@ -320,8 +337,6 @@ fn closing(outcome: &Outcome, log: Option<&String>) -> String {
     };
     let log = log.map(|log| format!(", log {log}")).unwrap_or_default();
     let size = HumanBytes(outcome.virtual_size);
-    let next = outcome.next.as_ref().map(|command| format!("\n{:>9}  {command}", "next"));
-    let next = next.unwrap_or_default();
     format!("{:>9}  {size} disk{sent}, {}{log}{next}", "done", seconds(took))
 }
 
@@ -396,6 +411,16 @@ mod tests {
         assert_eq!(names.join(" "), expected);
         assert_eq!(events[5]["exit_code"], 2);
         assert_eq!(events[7]["result"], "FAILURE");
+    }
+
+    #[test]
+    fn a_plan_and_its_build_warn_once() {
+        let (reporter, lines) = listened(OutputMode::PLAIN, never());
+        for text in ["cut", "cut", "old", "cut"] {
+            reporter.warning_once(text, None);
+        }
+        drop(reporter);
+        assert_eq!(lines.iter().collect::<Vec<_>>(), ["  warning: cut", "  warning: old"]);
     }
 
     #[test]

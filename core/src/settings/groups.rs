@@ -8,11 +8,14 @@ use serde_json::Value as Json;
 #[cfg(test)]
 use super::key::Key;
 use super::{
-    boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck, SbomFormat},
     define::groups,
     resolve::Resolved,
-    schema::{ColorMode, IfSame, LogLevel, OnFailure, OutputFormat, Package, ProgressMode, keys},
+    schema::keys,
     typed::read,
+    words::{
+        BootDiskBus, BootFirmware, BootNic, ColorMode, GuestCheck, IfExists, IfSame, LogLevel,
+        OnFailure, OutputFormat, Package, ProgressMode, SbomFormat,
+    },
 };
 
 groups! {
@@ -156,6 +159,8 @@ groups! {
         minimum_free_mb: Option<u64> = MIN_FREE_DISK_STORAGE_MB,
         /// Whether the image is published in its provider's archive.
         package: Package = PACKAGE,
+        /// What becomes of a file that has the name of a published one.
+        if_exists: IfExists = FILE_IF_EXISTS,
         /// File name of a published image, without suffix.
         file_stem: Option<String> = HYPERVISOR_IMAGE_NAME,
         /// File of the provenance statement.

@@ -15,7 +15,6 @@
 //! ```
 
 mod advice;
-mod boot;
 mod builder;
 mod define;
 mod env;
@@ -33,9 +32,9 @@ mod schema;
 mod targets;
 mod typed;
 mod unused;
+mod words;
 
 pub(crate) use advice::{example, stated};
-pub use boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck, SbomFormat};
 pub use builder::Builder;
 pub use env::Environment;
 pub(crate) use env::PREFIX;
@@ -55,3 +54,4 @@ pub use rows::{core_rows, rows_for, rows_of};
 pub use schema::*;
 pub use targets::{ChosenTarget, TargetList};
 pub(crate) use unused::unused;
+pub use words::*;

@@ -2,14 +2,15 @@
 //! are derived. Providers declare theirs in their descriptions.
 
 use build_image_plugin_api::{Setting, SettingKind as Kind};
-use serde_json::Value as Json;
 
 use super::{
-    boot::{BootDiskBus, BootFirmware, BootNic, GuestCheck, SbomFormat},
-    define::{choice, settings},
+    define::settings,
     key::Key,
     row::{AppliesTo, Named, OnResume, Row, Use, Written},
-    typed::FromSetting,
+    words::{
+        BootDiskBus, BootFirmware, BootNic, ColorMode, GuestCheck, IfExists, IfSame, LogLevel,
+        OnFailure, OutputFormat, Package, ProgressMode, SbomFormat,
+    },
 };
 
 /// Help headings.
@@ -23,92 +24,6 @@ const PLUGINS: &str = "Provider plugins";
 
 /// Pattern of a SHA-256.
 pub(super) const SHA256: &str = "[0-9a-fA-F]{64}";
-
-choice! {
-    /// What becomes of a failed build.
-    OnFailure {
-        /// It is removed.
-        Undo = "undo",
-        /// It is kept for `resume`.
-        Keep = "keep",
-    }
-}
-
-choice! {
-    /// What a build does whose image the account has already.
-    IfSame {
-        /// It uploads nothing, and its result is that image.
-        Skip = "skip",
-        /// It makes another one.
-        New = "new",
-    }
-}
-
-choice! {
-    /// How an image is published.
-    Package {
-        /// In its provider's archive.
-        Archive = "archive",
-        /// Without an archive.
-        None = "none",
-    }
-}
-
-choice! {
-    /// How progress is reported on standard error.
-    ProgressMode {
-        /// As suits the terminal.
-        Auto = "auto",
-        /// Lines.
-        Plain = "plain",
-        /// JSON documents, one per line.
-        Json = "json",
-        /// Warnings and errors only.
-        None = "none",
-    }
-}
-
-choice! {
-    /// Whether output is coloured.
-    ColorMode {
-        /// As suits the terminal, `NO_COLOR`, and `CLICOLOR_FORCE`.
-        Auto = "auto",
-        /// Always.
-        Always = "always",
-        /// Never.
-        Never = "never",
-    }
-}
-
-choice! {
-    /// What a build prints on standard output.
-    OutputFormat {
-        /// A line per image and published file.
-        Text = "text",
-        /// The result document.
-        Json = "json",
-        /// The identifiers alone, one per line.
-        Id = "id",
-    }
-}
-
-choice! {
-    /// Lowest level of the messages in the log file.
-    LogLevel {
-        /// As `Error`: the old tool had this level.
-        Critical = "critical",
-        /// Errors.
-        Error = "error",
-        /// Warnings.
-        Warning = "warning",
-        /// What the build does.
-        Info = "info",
-        /// What a developer needs.
-        Debug = "debug",
-        /// Everything.
-        Trace = "trace",
-    }
-}
 
 settings![
     PLATFORM(BUILD, Text, "the provider: where the image goes; several, separated by commas, make one build with several targets")
@@ -344,6 +259,10 @@ settings![
         .names(Named::Directories)
         .on_resume(OnResume::Fixed)
         .used_by(&[Use::Doctor]),
+    FILE_IF_EXISTS(OUTPUT, Text, "what a build does if IMAGE_DIR has a file of the image's name: replace it when the new one is complete, or fail")
+        .prefixed_only()
+        .choices(IfExists::WORDS)
+        .default_value("replace"),
     BUNDLE(
         OUTPUT,
         Path,

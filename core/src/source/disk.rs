@@ -352,13 +352,13 @@ pub(super) fn grown(
     })
 }
 
-/// Warns about facts that may surprise the user of the image.
+/// Warns about facts that may surprise the user of the image; a build that planned with the disk has done so.
 fn warn(context: &SourceContext<'_>, path: &Path, reader: &GuestReader, facts: &Facts) {
     for remark in &facts.remarks {
-        context.reporter.warning(&format!("`{}`: {remark}", path.display()), None);
+        context.reporter.warning_once(&format!("`{}`: {remark}", path.display()), None);
     }
     if reader.virtual_size() > reader.stored_size() && facts.scheme == Scheme::Gpt {
-        context.reporter.warning(
+        context.reporter.warning_once(
             "the disk is made larger, so the backup of its partition table is no longer at the end",
             Some("most systems repair that when they start; partitions are for them to grow, as with growpart"),
         );
@@ -369,7 +369,9 @@ fn warn(context: &SourceContext<'_>, path: &Path, reader: &GuestReader, facts: &
             path.display(),
             facts.sector
         );
-        context.reporter.warning(&text, Some("make the image on a disk with sectors of 512 bytes"));
+        context
+            .reporter
+            .warning_once(&text, Some("make the image on a disk with sectors of 512 bytes"));
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) fn prepare(
     if let Some(text) = build::information(&typed)? {
         return Ok(Ready::Text(text));
     }
-    check_file(layers, &loaded, &rows)?;
+    check_keys(layers, &loaded, &rows, &texts)?;
     let targets = loaded.into_iter().map(|one| resolve(one, &texts)).collect::<Result<Vec<_>>>()?;
     check_written(&targets)?;
     check_switches(&targets)?;
@@ -94,11 +94,17 @@ fn load(layers: &Layers, chosen: ChosenTarget) -> Result<Loaded> {
     Ok(Loaded { chosen, layers: own, plugin, loader })
 }
 
-/// Checks the keys of the configuration file, once for all targets.
-fn check_file(layers: &Layers, loaded: &[Loaded], rows: &[Row]) -> Result<()> {
-    let (Some(file), Some(first)) = (&layers.file, loaded.first()) else { return Ok(()) };
+/// Checks the keys of the configuration file, and where secrets stand, once for all targets.
+fn check_keys(
+    layers: &Layers,
+    loaded: &[Loaded],
+    rows: &[Row],
+    texts: &BTreeMap<String, String>,
+) -> Result<()> {
     let settings = layers.resolve(&rows_for(Use::Report))?;
     let reporter = Reporter::new(OutputMode::of(&settings, &layers.environment));
+    exposed::warn_of_arguments(texts, rows, &reporter);
+    let (Some(file), Some(first)) = (&layers.file, loaded.first()) else { return Ok(()) };
     found_note(file).iter().for_each(|text| reporter.note(text));
     unknown::keys(file, rows, &first.chosen.provider, &first.loader, &reporter)?;
     let mut all = file.clone();
@@ -113,7 +119,7 @@ fn check_file(layers: &Layers, loaded: &[Loaded], rows: &[Row]) -> Result<()> {
             .map_err(|error| named(&one.chosen.name, error))?;
         all.entries.extend(of_target.entries);
     }
-    exposed::warn(&all, rows, &reporter);
+    exposed::warn_of_file(&all, rows, &reporter);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use crate::{
     account::{Retention, check, superseded},
     clock,
     error::{Error, Result},
+    report::columns,
 };
 
 const FAMILY: &str = "FAMILY";
@@ -59,7 +60,7 @@ pub(super) fn prune(session: &Session, words: &ArgMatches) -> Result<()> {
     if !old.is_empty() {
         failed = change::apply(&account, references, action, dry_run, &mut results).err();
     }
-    let mut text = show::table(&old);
+    let mut text = show::table(&old, columns(std::io::stdout()));
     if old.is_empty() {
         text = "no image is superseded\n".to_owned();
     } else {

@@ -10,6 +10,7 @@ use crate::{
     account::{Difference, Listing, compare},
     clock,
     error::{Error, Result},
+    report::{columns, hung},
 };
 
 const ALL: &str = "ALL";
@@ -53,7 +54,8 @@ pub(super) fn list(session: &Session, words: &ArgMatches) -> Result<()> {
     let mut listing = account.list(&request)?;
     session.report(&account, &listing);
     listing.items.sort_by(|a, b| (&a.region, a.created, &a.id).cmp(&(&b.region, b.created, &b.id)));
-    print(session, &account, document(&listing), &table(&listing.items));
+    let text = table(&listing.items, columns(std::io::stdout()));
+    print(session, &account, document(&listing), &text);
     Ok(())
 }
 
@@ -102,8 +104,8 @@ pub(super) fn document(listing: &Listing) -> Value {
     json!({"items": listing.items, "regions": listing.regions, "findings": listing.findings})
 }
 
-/// Returns objects as lines of a table.
-pub(super) fn table(items: &[Item]) -> String {
+/// Returns objects as lines of a table; where `width` columns are too few, as two lines for each object.
+pub(super) fn table(items: &[Item], width: Option<usize>) -> String {
     if items.is_empty() {
         return "no image or object of a build was found\n".to_owned();
     }
@@ -116,6 +118,10 @@ pub(super) fn table(items: &[Item]) -> String {
             *width = (*width).max(cell.chars().count());
         }
     }
+    let gaps = 2 * (widths.len() - 1);
+    if width.is_some_and(|width| widths.iter().sum::<usize>() + gaps > width) {
+        return rows.iter().skip(1).map(|row| narrow(row, width)).collect();
+    }
     let mut text = String::new();
     for row in &rows {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
@@ -123,6 +129,12 @@ pub(super) fn table(items: &[Item]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Returns an object of the table as two lines: its id and name, and the rest.
+fn narrow([id, name, more @ ..]: &[String; 7], width: Option<usize>) -> String {
+    let more: Vec<&str> = more.iter().map(String::as_str).filter(|cell| !cell.is_empty()).collect();
+    format!("{id}  {name}\n{}\n", hung("    ", &more.join(", "), width))
 }
 
 fn row(item: &Item) -> [String; 7] {

@@ -16,7 +16,7 @@ use crate::{
     clock,
     error::{Error, Result, Stage},
     journal::Key,
-    report::Leftover,
+    report::{Leftover, columns},
     runs::{self, State},
     settings::{Environment, Row, Use, rows_for},
 };
@@ -114,6 +114,7 @@ fn text(decided: &Sweep, left: &[Leftover], dry_run: bool) -> String {
         let mut resources = left.iter().map(|leftover| &leftover.resource);
         resources.any(|resource| items.iter().any(|item| item.resource.is(resource)))
     };
+    let width = columns(std::io::stdout()).map(|width| width.saturating_sub(4));
     for (run_id, items) in &decided.remove {
         let word = match (dry_run, is_left(items)) {
             (true, _) => "would be removed",
@@ -121,7 +122,7 @@ fn text(decided: &Sweep, left: &[Leftover], dry_run: bool) -> String {
             (false, false) => "removed",
         };
         text += &format!("{run_id}  {word}\n");
-        text.extend(show::table(items).lines().map(|line| format!("    {line}\n")));
+        text.extend(show::table(items, width).lines().map(|line| format!("    {line}\n")));
     }
     if decided.remove.is_empty() {
         text += "no unfinished build left anything that may be removed\n";

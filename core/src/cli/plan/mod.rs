@@ -4,11 +4,11 @@
 mod estimate;
 mod text;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use build_image_plugin_api::{
-    DiskSpec, ErrorKind, Step,
-    document::{CheckReport, Severity},
+    DiskSpec, Error as ProviderError, ErrorKind, Step,
+    document::{CheckReport, Finding, Severity},
 };
 
 use clap::Command;
@@ -27,7 +27,9 @@ use crate::{
     interrupt::Interrupt,
     journal::{Journal, Key},
     pipeline::{self, PUBLISH, Pipeline, PipelineParams, State},
-    plan::{Installation, Plan, Suffixes, check_space, free_space, space_needs},
+    plan::{
+        Installation, Plan, Suffixes, check_space, compression_advice, free_space, space_needs,
+    },
     report::{GuestEntry, Outcome, OutputMode, Reporter, colored, harmless},
     settings::{Environment, Resolved, core_rows, keys, rows_of},
     source,
@@ -46,6 +48,8 @@ struct PlanSummary<'a> {
     settings: &'a Resolved,
     report: &'a CheckReport,
     estimate: Estimate,
+    /// The setting that lets less be sent.
+    compression: Option<String>,
     guest: Option<GuestEntry>,
     /// Whether the provider was asked in its cloud.
     is_online: bool,
@@ -169,8 +173,12 @@ pub(super) fn plan(
     let guest = found.map(|found| pipeline.judged(&found, &report));
     let mode = settings.core().run.guest_check;
     report.findings.extend(guest.iter().flat_map(|guest| pipeline::as_findings(guest, mode)));
+    report.findings.extend(pipeline.existing_file().map(|file| replaced(&pipeline, &file)));
     let spec = report.disk.as_ref().unwrap_or(&plan.spec);
     let estimate = Estimate::of(plan, spec, &report, &key);
+    let compression = estimate
+        .image_bytes
+        .and_then(|bytes| compression_advice(plan, spec, bytes, &plugin.description().settings));
     let result = match check_space(plan) {
         Ok(()) if !pipeline.may_skip_despite(&report.findings) => refuse(plan, &report),
         other => other,
@@ -182,12 +190,28 @@ pub(super) fn plan(
         settings,
         report: &report,
         estimate,
+        compression,
         guest,
         is_online: checks,
         is_verbose: settings.core().output.verbose,
     };
     let text = text::text(&summary, &[core_rows(), plugin.rows()].concat(), &result);
     Ok(Planned { document: document(&summary), text, result })
+}
+
+/// Returns whether the build may replace the file that has the name of the published one, as a finding.
+fn replaced(pipeline: &Pipeline<'_>, file: &Path) -> Finding {
+    let subject = keys::FILE_IF_EXISTS.name();
+    match pipeline.may_replace(file) {
+        Ok(()) => {
+            let text = format!("`{}` is replaced when the new one is complete", file.display());
+            Finding::ok(subject, text)
+        }
+        Err(error) => {
+            let refused = ProviderError::new(ErrorKind::Conflict, error.message);
+            Finding::error(subject, &refused.with_hint(error.hint.unwrap_or_default()))
+        }
+    }
 }
 
 /// Returns the error of a plan whose provider or disk has a finding that stops the build.
@@ -198,6 +222,8 @@ fn refuse(plan: &Plan, report: &CheckReport) -> Result<()> {
     let kind = wrong.kind.unwrap_or(ErrorKind::Provider);
     let text = if wrong.subject == pipeline::GUEST {
         format!("the disk would be refused for machines of `{}`", plan.platform)
+    } else if wrong.subject == keys::FILE_IF_EXISTS.name() {
+        wrong.message.clone()
     } else {
         format!("provider `{}` would refuse the build", plan.platform)
     };

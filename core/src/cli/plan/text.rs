@@ -195,6 +195,9 @@ fn sizes(page: &mut Page, summary: &PlanSummary<'_>) {
             format!(", {} for all of it at {}/s", time_text(seconds), HumanBytes(rate))
         });
         page.row("sends", &format!("{sends}{}", rate.unwrap_or_default()));
+        if let Some(advice) = &summary.compression {
+            page.row("", advice);
+        }
     }
     if let Some(Temporary { directory, at_most }) = &estimate.temporary {
         let directory = directory.display();

@@ -8,6 +8,7 @@ use crate::{
     cli::print,
     error::{Error, Result},
     plugins::{Candidate, Loader, Plugin, trust},
+    report::{columns, hung},
 };
 
 /// One plugin of the list.
@@ -129,6 +130,7 @@ fn refused(candidate: &Candidate, error: &Error) -> Value {
 /// # Errors
 /// When no plugin has this name, or it does not load.
 pub(super) fn inspect(loader: &Loader, name: &str, as_json: bool) -> Result<()> {
+    let width = columns(std::io::stdout());
     let plugin = loader.ask(&loader.search.find(name)?)?;
     let description = plugin.description();
     if as_json {
@@ -146,18 +148,20 @@ pub(super) fn inspect(loader: &Loader, name: &str, as_json: bool) -> Result<()> 
         print(&format!("{document:#}\n"));
         return Ok(());
     }
-    let mut text = format!("{} {}: {}\n", plugin.name, description.version, description.summary);
+    let title = format!("{} {}: ", plugin.name, description.version);
+    let mut lines = vec![hung(&title, &description.summary, width)];
     for (name, value) in facts(&plugin) {
         if !value.is_empty() {
-            text.push_str(&format!("{name:<13} {value}\n"));
+            lines.push(hung(&format!("{name:<13} "), &value, width));
         }
     }
-    let settings: String =
-        description.settings.iter().filter(|setting| !setting.hidden).map(setting).collect();
-    if !settings.is_empty() {
-        text.push_str(&format!("settings\n{settings}"));
+    let shown: Vec<&Setting> =
+        description.settings.iter().filter(|setting| !setting.hidden).collect();
+    if !shown.is_empty() {
+        lines.push("settings".to_owned());
+        lines.extend(shown.into_iter().map(|one| setting(one, width)));
     }
-    print(&text);
+    print(&(lines.join("\n") + "\n"));
     Ok(())
 }
 
@@ -210,7 +214,7 @@ fn disk(needs: &DiskNeeds) -> String {
     text
 }
 
-fn setting(setting: &Setting) -> String {
+fn setting(setting: &Setting, width: Option<usize>) -> String {
     let marks = [(setting.required, " (required)"), (setting.secret, " (secret)")];
     let marks: String = marks.iter().filter(|(on, _)| *on).map(|(_, mark)| *mark).collect();
     let kind = json!(setting.kind).as_str().unwrap_or_default().to_owned();
@@ -220,5 +224,6 @@ fn setting(setting: &Setting) -> String {
     };
     let default = setting.default.as_ref();
     let default = default.map_or_else(String::new, |text| format!(" [default: {text}]"));
-    format!("  {} {kind}{marks}\n      {}{choices}{default}\n", setting.key, setting.summary)
+    let summary = hung("      ", &format!("{}{choices}{default}", setting.summary), width);
+    format!("  {} {kind}{marks}\n{summary}", setting.key)
 }
