@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Answer, PUBLISHER, Published, TRUST, hex, names, needs, script},
+    harness::{Answer, PUBLISHER, Published, TRUST, at_terminal, hex, names, needs, script},
     provider_install_faults::target,
 };
 
@@ -46,6 +46,31 @@ fn a_key_is_trusted_with_a_word_of_the_user_and_stays() {
     published.run(&["update"]).succeeded();
     published.sign_with("example");
     published.run(&["update"]).failed(3, &["it was made with key"]);
+}
+
+/// At a terminal the user is asked; whatever is not agreement leaves everything as it was.
+#[test]
+fn a_user_at_a_terminal_is_asked_about_a_new_publisher() {
+    if !needs(&["minisign", "script"]) {
+        return;
+    }
+    for (typed, is_trusted) in
+        [("y\n", true), ("yes\n", true), ("n\n", false), ("\n", false), ("yess\n", false)]
+    {
+        let published = Published::new();
+        let web = published.serve(|_, _| None);
+        let url = web.url("/");
+        let output = at_terminal(&published.command(&["install", &url]), typed);
+        let text = String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n");
+        let joined = text.split_whitespace().collect::<Vec<&str>>().join(" ");
+        assert!(joined.contains("publisher `example.org` is new here"), "{typed:?}: {text}");
+        assert!(joined.contains("trust it from now on? [y/N]"), "{typed:?}: {text}");
+        assert_eq!(output.status.code(), Some(if is_trusted { 0 } else { 3 }), "{typed:?}: {text}");
+        assert_eq!(published.installed().is_empty(), !is_trusted, "{typed:?}: {text}");
+        assert_eq!(published.ran(), is_trusted, "{typed:?}: {text}");
+        let is_pinned = published.run(&["install", &url]).code == 0;
+        assert_eq!(is_pinned, is_trusted, "{typed:?}: the key is pinned by agreement only");
+    }
 }
 
 #[test]

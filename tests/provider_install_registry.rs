@@ -1,9 +1,16 @@
 //! Makes an index with the publisher's script of docs/examples, and installs from each form that it makes: a directory
 //! behind a web server, an archive, and an artefact in a real docker-registry.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+    thread,
+};
 
-use crate::harness::{OciRegistry, Published, TRUST, needs, plugin_directory, root, tool};
+use crate::harness::{OciRegistry, Published, Run, TRUST, needs, plugin_directory, root, tool};
 
 /// Runs the publisher's script in the sandbox with the plugin `qcow2`; returns the name of the index's directory.
 fn published_by_script(published: &Published) -> &'static str {
@@ -110,6 +117,64 @@ fn an_artefact_in_a_registry_is_installed() {
             !run.stderr.contains(registry.described["users"]["reader"].as_str().unwrap_or("\0"))
         );
     }
+}
+
+/// A proxy that connects every name to one address, as a name server would.
+fn tunnel_to(address: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let address = address.to_owned();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, server) = (client.unwrap(), TcpStream::connect(&address).unwrap());
+            thread::spawn(move || {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if client.read(&mut byte).unwrap() == 0 {
+                        return;
+                    }
+                    head.push(byte[0]);
+                }
+                assert!(head.starts_with(b"CONNECT registry.invalid:443 "));
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+                for (mut from, mut to) in
+                    [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
+                {
+                    // It ends with the connection.
+                    thread::spawn(move || std::io::copy(&mut from, &mut to));
+                }
+            });
+        }
+    });
+    proxy
+}
+
+/// Beyond loopback a registry is asked over TLS, with a certificate that is trusted.
+#[test]
+fn an_artefact_in_a_registry_with_tls_is_installed() {
+    if !needs(&["minisign", "python3"]) {
+        return;
+    }
+    let Some(registry) = OciRegistry::start("tls", &[]) else { return };
+    let published = Published::new();
+    published_by_script(&published);
+    push(&registry, published.sandbox.path(), "providers/all:1");
+    let proxy = tunnel_to(registry.address());
+    let source = "oci://registry.invalid/providers/all:1";
+    let run = |authority: Option<&str>, words: &[&str]| {
+        let mut command = published.command(words);
+        command.env("HTTPS_PROXY", &proxy);
+        command.envs(authority.map(|file| ("SSL_CERT_FILE", file)));
+        Run::of(&command.output().unwrap(), None)
+    };
+    let install = [&["install", source], &TRUST[..]].concat();
+    run(None, &install).failed(3, &["registry.invalid", "certificate"]);
+    assert!(published.installed().is_empty());
+    let authority = Some(registry.text("ca_file"));
+    assert!(run(authority, &install).succeeded().stdout.starts_with("installed qcow2"));
+    run(authority, &["update"]).succeeded();
+    run(authority, &["verify"]).succeeded();
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(crate) use run::Run;
 pub(crate) use sandbox::{SECRET, Sandbox, walk as sandbox_walk};
 pub(crate) use stand_in_qemu::{QEMU_WROTE, stand_in_qemu};
 pub(crate) use tiny_iso::TinyIso;
-pub(crate) use tools::{limited, names, tool};
+pub(crate) use tools::{at_terminal, limited, names, tool};
 pub(crate) use web::{Answer, PATIENCE, Request, Web};
 
 use std::{

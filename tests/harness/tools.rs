@@ -1,6 +1,12 @@
 //! Runs other tools that judge the results.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Write as _,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
 
 /// Runs a tool in a directory and returns what it printed.
 #[track_caller]
@@ -28,4 +34,20 @@ pub(crate) fn limited(command: &Command, limit: &str) -> Command {
     outer.current_dir(command.get_current_dir().unwrap()).env_clear();
     outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     outer
+}
+
+/// Runs a command at a terminal where `typed` is typed; what it prints on both streams is its output.
+#[track_caller]
+pub(crate) fn at_terminal(command: &Command, typed: &str) -> Output {
+    let quoted = |word: &OsStr| format!("'{}'", word.to_str().unwrap().replace('\'', "'\\''"));
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted);
+    let line = words.collect::<Vec<String>>().join(" ");
+    let mut outer = Command::new("script");
+    outer.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    outer.current_dir(command.get_current_dir().unwrap()).env_clear().env("SHELL", "/bin/sh");
+    outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    outer.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = outer.spawn().unwrap();
+    running.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    running.wait_with_output().unwrap()
 }

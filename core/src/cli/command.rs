@@ -50,23 +50,31 @@ pub(super) fn short_help() -> String {
         text.push_str(&format!("  {topic:<9} {}\n", verbs.join(", ")));
     }
     text.push_str("\nOptions:\n");
-    for row in rows_of(&COMMON) {
+    let flags = rows_of(&COMMON).into_iter().map(|row| {
         let short = row.flag.map_or_else(|| "    ".to_owned(), |flag| format!("-{flag}, "));
         let value = match row.command_line {
             CommandLine::Switch => String::new(),
             CommandLine::Value => format!(" <{}>", value_name(row.setting.kind)),
         };
-        let flag = format!("{short}--{}{value}", row.long());
-        text.push_str(&format!("  {flag:<28}  {}\n", first_clause(&row.setting.summary)));
+        let summary = first_clause(&row.setting.summary).to_owned();
+        (format!("{short}--{}{value}", row.long()), summary)
+    });
+    let own = [
+        ("-h, --help", "this screen, or with --help every option"),
+        ("-V, --version", "print the version"),
+    ];
+    let own = own.map(|(flag, summary)| (flag.to_owned(), summary.to_owned()));
+    let flags: Vec<(String, String)> = flags.chain(own).collect();
+    let width = flags.iter().map(|(flag, _)| flag.len()).max().unwrap_or_default();
+    for (flag, summary) in flags {
+        text.push_str(&format!("  {flag:<width$}  {summary}\n"));
     }
-    text.push_str("  -h, --help                    this screen, or with --help every option\n");
-    text.push_str("  -V, --version                 print the version\n");
     text
 }
 
-/// Returns the part of a summary before its details.
-fn first_clause(summary: &str) -> &str {
-    summary.split([';', ':', ',']).next().unwrap_or(summary)
+/// Returns the part of a help text before its details, which may be a list of words.
+pub(super) fn first_clause(text: &str) -> &str {
+    text.split([';', ':', '[']).next().unwrap_or(text).trim_end()
 }
 
 /// Builds the parser for a set of rows.

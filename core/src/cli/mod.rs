@@ -40,7 +40,7 @@ use crate::{
     error::{Error, Stage},
     exit,
     plugins::{CHILD_VERB, expect_end, run_child},
-    report::{OutputMode, Reporter, harmless},
+    report::{OutputMode, Reporter, columns, folded, harmless},
     settings::Environment,
 };
 
@@ -158,6 +158,11 @@ fn report_error(error: &Error, environment: &Environment) -> u8 {
 /// sequences in it are made harmless.
 fn print(text: &str) {
     print_as_is(&harmless(text));
+}
+
+/// Writes lines to standard output, broken at the width of a terminal.
+fn print_folded(text: &str) {
+    print(&folded(text, columns(std::io::stdout())));
 }
 
 /// Writes to standard output, byte for byte. A closed pipe is ignored; after any other failure the process does not

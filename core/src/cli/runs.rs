@@ -111,14 +111,14 @@ pub(super) fn list(args: &[String], environment: &Environment) -> Result<()> {
         super::print(&format!("no run left anything in {}\n", base.display()));
     }
     for run in &runs {
-        super::print(&describe(run));
+        super::print_folded(&describe(run));
     }
     for group in &groups {
-        super::print(&group::describe(group));
+        super::print_folded(&group::describe(group));
     }
     if runs.iter().any(|run| matches!(run.state, State::Dead | State::Failed)) || !groups.is_empty()
     {
-        super::print(
+        super::print_folded(
             "continue a run with `build-image resume RUN`, remove what is left with `build-image gc --yes`\n",
         );
     }
@@ -289,7 +289,7 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
         interrupt.check()?;
         found = true;
         let run = run.with_shared_locks(shared_locks);
-        super::print(&describe(&run));
+        super::print_folded(&describe(&run));
         if adopt.is_some() {
             super::print(&adopt::describe(&run, &base, environment));
         }

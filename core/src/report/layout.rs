@@ -36,6 +36,23 @@ pub(crate) fn hung(start: &str, text: &str, width: Option<usize>) -> String {
     format!("{start}{}", lines.join(&format!("\n{}", " ".repeat(indent))))
 }
 
+/// Breaks each line of a text; what follows in a line is indented by four columns more than its start.
+pub(crate) fn folded(text: &str, width: Option<usize>) -> String {
+    const MORE: usize = 4;
+    if width.is_none() {
+        return text.to_owned();
+    }
+    let lines = text.split('\n').map(|line| {
+        let words = line.trim_start_matches(' ');
+        let indent = line.len() - words.len();
+        let room =
+            width.map_or(usize::MAX, |width| width.saturating_sub(indent + MORE).max(NARROWEST));
+        let lines = wrapped(words, room);
+        format!("{:indent$}{}", "", lines.join(&format!("\n{:1$}", "", indent + MORE)))
+    });
+    lines.collect::<Vec<String>>().join("\n")
+}
+
 /// Breaks each line of a report. What follows the label of a step, or the indent of another line, hangs below it.
 pub(super) fn fitted(text: &str, width: Option<usize>) -> String {
     if width.is_none() {
@@ -75,6 +92,13 @@ mod tests {
             assert_eq!(fitted(line, Some(30)), expected);
             assert_eq!(fitted(line, None), line);
         }
+        let list = "20261130-x  acme  dead at upload\n    object `a/b` in north\n";
+        let expected =
+            "20261130-x  acme  dead\n    at upload\n    object `a/b` in\n        north\n";
+        assert_eq!(
+            (folded(list, Some(26)).as_str(), folded(list, None).as_str()),
+            (expected, list)
+        );
         assert_eq!(hung("checks    ", "one two three four", Some(30)).lines().count(), 1);
     }
 }

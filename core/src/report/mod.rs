@@ -18,7 +18,7 @@ pub use group::{GroupDisplay, TargetLine};
 pub use group_result::{GroupOutcome, has_image};
 pub(crate) use human::colored;
 pub use human::print_line;
-pub(crate) use layout::{columns, hung};
+pub(crate) use layout::{columns, folded, hung};
 pub(crate) use log_file::LOGS;
 pub use log_file::{LogFile, LogNames};
 pub use output_mode::OutputMode;

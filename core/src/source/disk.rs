@@ -87,7 +87,7 @@ impl GivenDisk {
         self.reader.sources()
     }
 
-    /// A one-line description: partition table, boot method, processor architecture.
+    /// A one-line description: partition table, boot method, and, if its boot loader shows it, processor architecture.
     pub(crate) fn described(&self) -> String {
         let facts = &self.facts;
         let firmware = match (facts.bios, facts.uefi) {
@@ -96,8 +96,8 @@ impl GivenDisk {
             (false, true) => "starts by UEFI only",
             (false, false) => "no boot loader found",
         };
-        let processor = facts.architecture.map_or("architecture not found", |found| found.name());
-        format!("{}, {firmware}, {processor}", facts.scheme.name())
+        let processor = facts.architecture.map(|found| format!(", {}", found.name()));
+        format!("{}, {firmware}{}", facts.scheme.name(), processor.unwrap_or_default())
     }
 }
 

@@ -8,9 +8,8 @@ use std::{
 
 use build_image_plugin_api::Setting;
 
-use super::offer::summary;
 use crate::{
-    cli::{args, build, runs},
+    cli::{args, build, command::first_clause, runs},
     groups,
     packages::Place,
     plugins::user_directory,
@@ -77,7 +76,7 @@ impl Known<'_> {
     /// Returns the keys of all settings.
     pub(super) fn settings(&self) -> Words {
         let shown = |setting: &Setting| {
-            let about = summary(&setting.summary).to_owned();
+            let about = first_clause(&setting.summary).to_owned();
             (!setting.hidden).then(|| (setting.key.clone(), about))
         };
         let core = core_rows();

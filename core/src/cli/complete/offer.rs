@@ -9,7 +9,11 @@ use super::{
     line::{self, Place},
 };
 use crate::{
-    cli::{VERBS, command::COMMON, help::SETTINGS},
+    cli::{
+        VERBS,
+        command::{COMMON, first_clause},
+        help::SETTINGS,
+    },
     settings::{CommandLine, Named, Row, core_row, keys},
 };
 
@@ -78,12 +82,7 @@ fn about(command: &Command) -> String {
 
 fn help(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    summary(&help).to_owned()
-}
-
-/// Returns the part of a help text before its details, which may be a list of words.
-pub(super) fn summary(text: &str) -> &str {
-    text.split(&[';', ':', '['][..]).next().unwrap_or(text).trim_end()
+    first_clause(&help).to_owned()
 }
 
 /// Returns these flags, the short ones first, without those that were given.

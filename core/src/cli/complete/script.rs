@@ -2,7 +2,8 @@
 
 use build_image_plugin_api::Setting;
 
-use super::{Provider, VERB, offer::summary};
+use super::{Provider, VERB};
+use crate::cli::command::first_clause;
 
 /// What the templates have in the place of the settings.
 const SETTINGS: &str = "@SETTINGS@";
@@ -29,7 +30,7 @@ pub(in crate::cli) fn text(shell: &str, providers: &[Provider]) -> Option<String
 fn shortened(provider: &Provider) -> Provider {
     let settings = provider.settings.iter().filter(|setting| !setting.hidden);
     let short = |setting: &Setting| {
-        let mut short = Setting::new(&setting.key, setting.kind, summary(&setting.summary));
+        let mut short = Setting::new(&setting.key, setting.kind, first_clause(&setting.summary));
         short.choices.clone_from(&setting.choices);
         short
     };

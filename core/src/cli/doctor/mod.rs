@@ -18,7 +18,7 @@ use crate::{
     error::Result,
     exit,
     install::find_qemu,
-    report::{OutputMode, Reporter},
+    report::{OutputMode, Reporter, columns, hung},
     settings::{Environment, Use, rows_for},
 };
 use checks::{CHECKS, Finding, Host, Verdict};
@@ -68,7 +68,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<u8> {
         }
     };
     let mut found = run_checks(&host);
-    show(&text(&found));
+    show(&text(&found, columns(std::io::stdout())));
     let installation = matches.get_flag("INSTALL").then(|| {
         install::run(&host, matches.get_flag("YES"), |command| {
             show(&format!("{:<5} {:<SUBJECT$} {command}\n", "", "install"));
@@ -79,7 +79,7 @@ pub(super) fn run(args: &[String], environment: &Environment) -> Result<u8> {
             Ok(Ending::Installed) => {
                 host.qemu = qemu();
                 found = run_checks(&host);
-                show(&text(&found));
+                show(&text(&found, columns(std::io::stdout())));
             }
             Ok(Ending::NothingMissing) => {
                 show(&format!(
@@ -113,16 +113,16 @@ fn run_checks(host: &Host<'_>) -> Vec<Found> {
     CHECKS.iter().flat_map(run_check).collect()
 }
 
-fn text(found: &[Found]) -> String {
+fn text(found: &[Found], width: Option<usize>) -> String {
     let mut text = String::new();
     for (subject, finding) in found {
-        text.push_str(&format!(
-            "{:<5} {subject:<SUBJECT$} {}\n",
-            finding.verdict.word(),
-            finding.message
-        ));
+        let start = format!("{:<5} {subject:<SUBJECT$} ", finding.verdict.word());
+        text.push_str(&hung(&start, &finding.message, width));
+        text.push('\n');
         if let Some(remedy) = &finding.remedy {
-            text.push_str(&format!("{:<INDENT$} remedy: {remedy}\n", ""));
+            let start = format!("{:<INDENT$} remedy: ", "");
+            text.push_str(&hung(&start, remedy, width));
+            text.push('\n');
         }
     }
     text
@@ -172,7 +172,7 @@ warn  acceleration    tcg: slow
 fail  disk space      0.1 GiB free
                       remedy: free some
 ";
-        assert_eq!(text(&found), expected);
+        assert_eq!(text(&found, None), expected);
         let ending = Ok(Ending::Installed);
         let installation = Installation { command: "a b".to_owned(), ending };
         let report: Value =

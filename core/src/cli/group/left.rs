@@ -42,7 +42,7 @@ pub(crate) fn clean_all(
 ) -> Option<Error> {
     let mut first = None;
     for group in groups {
-        crate::cli::print(&describe(group));
+        crate::cli::print_folded(&describe(group));
         let cleaned = if yes { clean(group, base, is_adopted) } else { Ok(()) };
         if let Err(error) = cleaned {
             crate::cli::report_error(&error, environment);

@@ -5,7 +5,7 @@ use build_image_plugin_api::{Description, DiskNeeds, DiskSpec, Setting, Status, 
 use serde_json::{Value, json};
 
 use crate::{
-    cli::print,
+    cli::{print, print_folded},
     error::{Error, Result},
     plugins::{Candidate, Loader, Plugin, trust},
     report::{columns, hung},
@@ -40,7 +40,7 @@ pub(super) fn list(loader: &Loader, as_json: bool) {
         print(&format!("no provider was found; directories that are searched:\n{directories}"));
     }
     for found in &rows {
-        print(&text(found));
+        print_folded(&text(found));
     }
 }
 
