@@ -1,11 +1,19 @@
 //! Runs `build-image providers new` as an author does, from nothing to a working provider.
 
-use std::{fs, time::Instant};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
+    process::Stdio,
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::Instant,
+};
 
 use build_image_plugin_api::plugin_file_name;
 
 use crate::{
-    harness::{Run, Sandbox, built, cargo, names, needs, needs_python, root, tool},
+    harness::{PATIENCE, Run, Sandbox, built, cargo, names, needs, needs_python, root, tool},
     provider_check::{report, unchecked, with_verdict},
     provider_faults::HttpCloud,
 };
@@ -59,6 +67,9 @@ fn a_new_provider_builds_passes_its_tests_and_publishes_a_disk() {
     assert!(fs::read(image.join("disk")).unwrap() == fs::read(&disk).unwrap(), "the bytes differ");
     let properties = fs::read_to_string(image.join("image.json")).unwrap();
     assert!(properties.contains(r#""owner":"us""#), "{properties}");
+    // A composed name satisfies the rules of the description.
+    let plan = sandbox.run(&[&["plan"], &args[..]].concat());
+    assert!(plan.succeeded().stdout.starts_with("plan      image disk-"), "{}", plan.stdout);
     // The name is taken: the second build leaves the image as it is.
     sandbox.run(&[&args[..], &chosen].concat()).failed(6, &["an image `web` exists already"]);
     assert_eq!(fs::read_to_string(image.join("image.json")).unwrap(), properties);
@@ -106,7 +117,7 @@ fn new_programs_keep_the_contract_with_a_directory_and_with_a_service() {
     if !needs_python() || !needs(&["jq", "curl"]) {
         return;
     }
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for language in ["bash", "python"] {
             scope.spawn(move || {
                 let (sandbox, cloud) = (Sandbox::new(), HttpCloud::start());
@@ -173,5 +184,70 @@ fn a_new_program_continues_an_upload_to_a_service() {
         assert_eq!(step(&["discard"], None).code, 0);
         let listed = tool(sandbox.path(), &["curl", "-s", &format!("{}/list", cloud.url)]);
         assert_eq!(listed, "", "{language}");
+    }
+}
+
+/// Passes requests on to a service, and withholds the answer to the one of this number; the URL, and a receiver that returns
+/// when the service has answered it.
+fn withholding(service: &str, number: usize) -> (String, Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let service = service.trim_start_matches("http://").to_owned();
+    let (answered, wait) = channel();
+    thread::spawn(move || {
+        for (request, client) in listener.incoming().enumerate() {
+            let (mut client, mut server) = (client.unwrap(), TcpStream::connect(&service).unwrap());
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let answered = answered.clone();
+            thread::spawn(move || {
+                let sending = thread::spawn(move || std::io::copy(&mut from, &mut to));
+                let mut start = [0; 1];
+                if server.read_exact(&mut start).is_err() {
+                    return;
+                }
+                if request == number {
+                    let _ = answered.send(());
+                    // Until the client gives up.
+                    let _ = sending.join();
+                    return;
+                }
+                let _ = client.write_all(&start);
+                let _ = std::io::copy(&mut server, &mut client);
+                let _ = client.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    (url, wait)
+}
+
+/// Requests of a build: the name, the upload, its content, and the image.
+const BEFORE_THE_RELEASE: usize = 4;
+
+/// Interrupted at each of its requests, whose answer never arrives, a build removes what it created.
+#[test]
+fn an_interrupted_build_of_a_new_program_leaves_nothing_at_a_service() {
+    if !needs_python() || !needs(&["jq", "curl"]) {
+        return;
+    }
+    for language in ["bash", "python"] {
+        let (sandbox, cloud) = (Sandbox::new(), HttpCloud::start());
+        let file = program(&sandbox, language);
+        sandbox.disk("disk.raw", 4, 1);
+        for number in 0..BEFORE_THE_RELEASE {
+            let (url, answered) = withholding(&cloud.url, number);
+            sandbox.write("h.yml", &format!("TIN_ENDPOINT: {url}\nTIN_KEY: not-a-real-key\n"));
+            let build =
+                ["--disk", "disk.raw", "--provider-file", &file, "-p", "tin", "-c", "h.yml"];
+            let mut command = sandbox.command(&build);
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            answered.recv_timeout(PATIENCE).unwrap();
+            tool(sandbox.path(), &["kill", "-INT", &child.id().to_string()]);
+            let output = child.wait_with_output().unwrap();
+            let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+            let case = format!("{language}, request {number}: {errors}");
+            assert_eq!(output.status.code(), Some(130), "{case}");
+            let listed = tool(sandbox.path(), &["curl", "-s", &format!("{}/list", cloud.url)]);
+            assert_eq!(listed, "", "{case}");
+        }
     }
 }
