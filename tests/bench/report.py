@@ -27,21 +27,32 @@ def instructions():
         yield f"| {loop} | {count / 1e6:.1f} |"
 
 
+def sections(page):
+    """Title → text of the sections that an earlier run wrote."""
+    found = {}
+    for text in page.split("\n## ")[1:]:
+        title, _, content = text.partition("\n")
+        found[title] = content.strip()
+    return found
+
+
 def write(found, parts):
-    """`parts`: name → (title, module); only what is in `found` is told."""
-    text = ["", "## The machine", ""] + [f"* {line}" for line in found["machine"]]
-    text += ["", "## Aims", "", targets.table(found)]
-    for name, (title, module) in parts.items():
-        if name not in found:
-            continue
-        text += ["", f"## {title}", "", module.table(found[name])]
-        if name == "uploads":
-            PLOT.write_text(plot.bars("From a disk to the cloud", list(rows(found["uploads"]))))
-            text += ["", "![Seconds per way, by stage](performance.svg)"]
-    text += ["", "## Instructions", "", *instructions()]
+    """`parts`: name → (title, module). What is not in `found` stays as it was measured before, with its date."""
     page = PAGE.read_text()
     before, rest = page.split(BEGIN)
-    after = rest.split(END)[1]
+    old, after = rest.split(END)
+    old = sections(old)
+    text = ["", "## The machine", ""] + [f"* {line}" for line in found["machine"]]
+    text += ["", "## Aims", "", targets.table(found, old.get("Aims", ""))]
+    for name, (title, module) in parts.items():
+        if name in found:
+            text += ["", f"## {title}", "", f"Measured on {found[name]['date']}.", "", module.table(found[name])]
+            if name == "uploads":
+                PLOT.write_text(plot.bars("From a disk to the cloud", list(rows(found["uploads"]))))
+                text += ["", "![Seconds per way, by stage](performance.svg)"]
+        elif title in old:
+            text += ["", f"## {title}", "", old[title]]
+    text += ["", "## Instructions", "", *instructions()]
     PAGE.write_text(before + BEGIN + "\n".join(text) + "\n\n" + END + after)
 
 
