@@ -41,6 +41,29 @@ fn builds_of_one_name_at_once_leave_a_visible_image_and_no_older_one() {
 }
 
 #[test]
+fn an_older_image_that_another_client_is_deleting_is_not_in_the_way() {
+    let Some(cloud) = OpenStack::shared() else { return };
+    for (at, point) in ["after:hidden_image", "after:products_released"].into_iter().enumerate() {
+        let name = format!("being-deleted-{at}");
+        let older = foreign(cloud, BUILDER, &name, &json!({}));
+        let sandbox = sandbox(cloud, &[("OPENSTACK_IF_EXISTS", "replace")]);
+        let words = ["--disk", "disk.raw", "-c", "config.yml", "-p", "openstack"];
+        let mut command = sandbox.command(&[&words[..], &["--cloud-image-name", &name]].concat());
+        let killed = command.env("BUILD_IMAGE_FAILPOINT", point).output().unwrap();
+        assert!(!killed.status.success(), "{point}");
+        // What the service has while it deletes an image: it saves the status, then deletes the record.
+        let statement = format!("UPDATE images SET status = 'deleted' WHERE id = '{older}'");
+        in_database(cloud, &sandbox, &statement);
+        let (status, answer) = cloud.call(BUILDER, "DELETE", &format!("/v2/images/{older}"), "");
+        assert_eq!(status, 400, "{answer}");
+        let listed = sandbox.command(&["runs", "--json"]).output().unwrap();
+        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+        sandbox.run(&["resume", listed["runs"][0]["id"].as_str().unwrap()]).succeeded();
+        assert!(!sandbox.path().join("artifacts").exists(), "{point}: {:?}", sandbox.files());
+    }
+}
+
+#[test]
 fn an_image_that_was_created_later_stays_visible() {
     let Some(cloud) = OpenStack::shared() else { return };
     let sandbox = sandbox(cloud, &[("OPENSTACK_IF_EXISTS", "replace")]);

@@ -70,7 +70,7 @@ impl Cloud {
         Image::read(answer.document(what)?).ok_or_else(|| foreign(what))
     }
 
-    /// Deletes an image. Returns whether it existed.
+    /// Deletes an image. Returns whether it existed, and was not being deleted already.
     ///
     /// # Errors
     /// Refusals and broken connections.
@@ -79,8 +79,18 @@ impl Cloud {
         match self.call(Method::DELETE, &format!("/v2/images/{id}"), None, &what).await {
             Ok(_) => Ok(true),
             Err(failure) if failure.has_status(404) || failure.has_status(410) => Ok(false),
+            // The record stays for a moment with the status `deleted`, which has no successor: 400.
+            Err(failure) if failure.has_status(400) && self.is_deleted(id).await? => Ok(false),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Whether an image does not exist, or is being deleted.
+    ///
+    /// # Errors
+    /// Refusals and broken connections.
+    pub(crate) async fn is_deleted(&self, id: &str) -> Result<bool, Failure> {
+        Ok(self.image(id).await?.is_none_or(|image| image.is_being_deleted()))
     }
 
     /// Returns the images with a name that this project can see, hidden ones or the others.

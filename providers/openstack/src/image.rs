@@ -40,6 +40,11 @@ impl Image {
         self.text("status")
     }
 
+    /// Whether a request to delete the image has been accepted: a second one is refused.
+    pub(crate) fn is_being_deleted(&self) -> bool {
+        matches!(self.status(), "deleted" | "pending_delete")
+    }
+
     /// Whether this run created the image, in this project.
     pub(crate) fn belongs_to(&self, run: &str, project: &str) -> bool {
         self.text(RUN) == run && (self.text("owner").is_empty() || self.text("owner") == project)

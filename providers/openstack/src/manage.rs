@@ -289,7 +289,7 @@ impl Manager<'_> {
                 "download the image first: openstack image save --file FILE ID",
             ));
         }
-        if matches!(image.status(), "deleted" | "pending_delete") {
+        if image.is_being_deleted() {
             return Ok(Managed::unchanged(reference));
         }
         if let Some(why) = self.is_needed(cloud, image).await?.filter(|_| !force) {

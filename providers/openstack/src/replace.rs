@@ -87,7 +87,10 @@ pub(crate) async fn hide_older(
         match context.until_answered(set_hidden(cloud, image.id(), true)).await {
             Ok(()) => {}
             // Another build has replaced it meanwhile.
-            Err(failure) if failure.has_status(404) || failure.has_status(410) => {
+            Err(failure)
+                if matches!(failure.status, Some(400 | 404 | 409 | 410))
+                    && cloud.is_deleted(image.id()).await? =>
+            {
                 hidden.pop();
                 if config.if_exists == IfExists::Replace {
                     context.gone(&resource(REPLACED))?;
