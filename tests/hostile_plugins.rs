@@ -125,8 +125,12 @@ fn deeds_that_take_long_fail_their_checks() {
 }
 
 /// What is wrong in a cloud: the check that finds it with an inventory. Without one nothing can be seen.
-const IN_A_CLOUD: [(&str, &[&str]); 3] =
-    [("", &[]), ("undo-by-name", &["taken"]), ("forgets-the-inode", &["unrecorded"])];
+const IN_A_CLOUD: [(&str, &[&str]); 4] = [
+    ("", &[]),
+    ("asks-for-a-look", &[]),
+    ("undo-by-name", &["taken"]),
+    ("forgets-the-inode", &["unrecorded"]),
+];
 
 #[test]
 fn an_inventory_shows_what_undo_leaves_and_takes_in_a_cloud() {
@@ -143,12 +147,14 @@ fn an_inventory_shows_what_undo_leaves_and_takes_in_a_cloud() {
         let args = [hostile().to_str().unwrap(), "--config", config.to_str().unwrap()];
         let (_, blind) = report(&sandbox, &args, &[("HOSTILE", deed)]);
         assert_eq!(with_verdict(&blind, "fail"), [""; 0], "{deed}: {blind:#}");
-        let unseen = ["stub", "taken", "unrecorded", "cancel-clean"];
+        // A name that `check` reports as taken shows an image without an inventory.
+        let unseen: &[&str] = match deed {
+            "asks-for-a-look" => &["stub", "unrecorded", "cancel-clean"],
+            _ => &["stub", "taken", "unrecorded", "cancel-clean"],
+        };
         assert_eq!(unchecked(&blind), unseen, "{deed}");
         // A command that lists nothing shows as little as none; one that fails is a mistake.
-        for (command, verdict, rows) in
-            [("true", "skip", &unseen[..]), ("false", "fail", &["build"])]
-        {
+        for (command, verdict, rows) in [("true", "skip", unseen), ("false", "fail", &["build"])] {
             empty();
             let args = [&args[..], &["--inventory", command]].concat();
             let (_, report) = report(&sandbox, &args, &[("HOSTILE", deed)]);
@@ -159,9 +165,12 @@ fn an_inventory_shows_what_undo_leaves_and_takes_in_a_cloud() {
         empty();
         let listing = format!("ls '{display}'");
         let args = [&args[..], &["--inventory", &listing]].concat();
-        let (_, seen) = report(&sandbox, &args, &[("HOSTILE", deed)]);
-        assert_eq!(with_verdict(&seen, "fail"), *expected, "{deed}: {seen:#}");
-        assert_eq!(unchecked(&seen), ["stub"], "{deed}");
+        // The second time beside what the first one has left.
+        for time in 1..=2 {
+            let (_, seen) = report(&sandbox, &args, &[("HOSTILE", deed)]);
+            assert_eq!(with_verdict(&seen, "fail"), *expected, "{deed}, time {time}: {seen:#}");
+            assert_eq!(unchecked(&seen), ["stub"], "{deed}, time {time}");
+        }
     }
 }
 

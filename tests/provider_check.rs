@@ -365,7 +365,9 @@ fn a_chosen_check_says_why_another_one_prevents_it() {
     let file = hostile().to_str().unwrap();
     let args = [file, "--only", "taken"];
     let (code, report) = report(&sandbox, &args, &[("HOSTILE", "upload-panic")]);
-    assert_eq!((code, ids(&report)), (0, vec!["taken"]));
+    // It has not passed.
+    assert_eq!((code, ids(&report)), (3, vec!["taken"]));
+    assert!(report["checks"][0]["remedy"].is_string(), "{report:#}");
     let detail = report["checks"][0]["detail"].as_str().unwrap();
     assert!(detail.starts_with("see `build`: `upload` failed (panic)"), "{detail}");
 }

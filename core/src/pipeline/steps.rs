@@ -418,7 +418,7 @@ fn passed(findings: &[Finding]) -> String {
     let counted =
         |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     match (passed, warnings) {
-        (0, 0) => "no checks needed".to_owned(),
+        (0, 0) => "no problem found".to_owned(),
         (_, 0) => format!("{} passed", counted(passed, "check")),
         (0, _) => counted(warnings, "warning"),
         _ => format!("{} passed, {}", counted(passed, "check"), counted(warnings, "warning")),
@@ -437,7 +437,7 @@ mod tests {
     fn checks_are_counted_by_result() {
         let (ok, odd) = (Finding::ok("a", "b"), Finding::warning("a", "b", "c"));
         for (findings, text) in [
-            (vec![], "no checks needed"),
+            (vec![], "no problem found"),
             (vec![ok.clone()], "1 check passed"),
             (vec![ok.clone(), ok.clone()], "2 checks passed"),
             (vec![odd.clone()], "1 warning"),

@@ -209,6 +209,8 @@ pub(super) struct Unrecorded {
     pub(super) visible: bool,
     /// What existed afterwards.
     pub(super) left: Vec<String>,
+    /// The number of objects among it: one object may be seen in several ways.
+    pub(super) left_count: usize,
     /// Resources that `discard` failed to remove, or kept.
     pub(super) remaining: Vec<Kept>,
     /// How `discard` failed.

@@ -284,7 +284,9 @@ pub fn in_test(package: &str, test: &str, configure: impl FnOnce(Suite) -> Suite
     );
     // The path without the crate's own name and without the marker function.
     let test = test.split_once("::").map_or(test, |(_, rest)| rest);
-    let test = test.rsplit_once("::").map_or(test, |(rest, _)| rest).to_owned();
+    let test = test.rsplit_once("::").map_or(test, |(rest, _)| rest);
+    // Also inside of a closure or of an asynchronous block of the test.
+    let test = test.replace("::{{closure}}", "");
     let child = move || {
         let mut command = Command::new(&program);
         command.args(["--exact", &test, "--nocapture", "--test-threads=1"]).env(VARIABLE, "child");

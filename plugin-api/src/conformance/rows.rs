@@ -121,7 +121,7 @@ const CHECKS: [Check; 35] = [
     ),
     check(
         "pure",
-        "describes itself the same every time and leaves nothing behind",
+        "returns the same description every time, without side effects",
         describe::pure,
         &[],
         Remedy::both(
@@ -180,7 +180,7 @@ const CHECKS: [Check; 35] = [
     ),
     check(
         "cycles",
-        "gives everything back when it is dropped, a thousand times",
+        "releases its threads and files when it is dropped, a thousand times",
         create::cycles,
         &[Probe::Cycles],
         Remedy::new(
@@ -200,7 +200,7 @@ const CHECKS: [Check; 35] = [
     ),
     check(
         "stub",
-        "says how to go on by hand where it does nothing",
+        "returns `unsupported` with the manual steps where it does nothing",
         build::stub,
         &[Probe::Build],
         Remedy::new(
@@ -210,7 +210,7 @@ const CHECKS: [Check; 35] = [
     ),
     check(
         "ledger",
-        "tells of resources before they exist",
+        "announces resources before it creates them",
         build::ledger,
         &[Probe::Build],
         Remedy::new(
@@ -220,7 +220,7 @@ const CHECKS: [Check; 35] = [
     ),
     check(
         "discard",
-        "removes what it made, and does not mind when it is gone",
+        "removes what it created, also when part of it is gone",
         build::discard,
         &[Probe::Build],
         Remedy::both(
@@ -239,7 +239,7 @@ const CHECKS: [Check; 35] = [
     ),
     check(
         "identity",
-        "gives each thing it creates an identity",
+        "gives each resource an identity",
         undo::identity,
         &[Probe::Build],
         Remedy::new(
@@ -249,7 +249,7 @@ const CHECKS: [Check; 35] = [
     ),
     check(
         "taken",
-        "leaves alone what others made under the same name",
+        "keeps resources of others with the same name",
         undo::taken,
         &[Probe::Build, Probe::Undo],
         Remedy::both(
@@ -258,7 +258,7 @@ const CHECKS: [Check; 35] = [
     ),
     check(
         "unrecorded",
-        "finds what it created before the host knew its identifier",
+        "finds a resource whose id it had not reported",
         undo::unrecorded,
         &[Probe::Build, Probe::Undo],
         Remedy::both(
@@ -267,7 +267,7 @@ const CHECKS: [Check; 35] = [
     ),
     check(
         "image-name",
-        "gives the image the name that the user chose",
+        "gives the image the name of CLOUD_IMAGE_NAME",
         marked::name,
         &[Probe::Build, Probe::Optional],
         Remedy::new(
@@ -277,7 +277,7 @@ const CHECKS: [Check; 35] = [
     ),
     check(
         "tags",
-        "gives the image the tags that the user chose",
+        "gives the image the tags of IMAGE_TAGS",
         marked::tags,
         &[Probe::Build, Probe::Optional, Probe::Fault(Fault::Throttled)],
         Remedy::both(
@@ -286,14 +286,14 @@ const CHECKS: [Check; 35] = [
     ),
     check(
         "progress",
-        "tells its progress forwards and to the end",
+        "reports progress that grows up to its total",
         build::progress,
         &[Probe::Build],
         Remedy::both("count up, never beyond the total, and report the total when done"),
     ),
     check(
         "concurrent",
-        "works in two instances at once",
+        "works with several instances at once",
         build::concurrent,
         &[Probe::Create, Probe::Build, Probe::Concurrent],
         Remedy::new(
@@ -343,7 +343,7 @@ const CHECKS: [Check; 35] = [
     ),
     check(
         "quiet",
-        "tells nothing when no step runs",
+        "calls the host only while a step runs",
         build::quiet,
         &[Probe::Create, Probe::Build],
         Remedy::new(
@@ -373,7 +373,7 @@ const CHECKS: [Check; 35] = [
     ),
     check(
         "process",
-        "leaves the process as it is",
+        "does not change the process",
         every::process,
         ALL,
         Remedy::both("no `set_var`, `set_current_dir`, umask or signal handler in a provider"),

@@ -44,11 +44,15 @@ impl Evidence {
         let mut rows: Vec<Row> =
             all().filter(|check| is_chosen(check.id)).map(|check| self.row(check)).collect();
         for row in rows.iter_mut().filter(|row| row.verdict == Verdict::Skip) {
-            // A reference to a row that is not in the report is replaced by what that row says.
+            // A reference to a row that is not in the report is replaced by what that row says. A chosen check that a
+            // failure prevents has not passed.
             let other = row.detail.strip_prefix("see `").and_then(|rest| rest.strip_suffix('`'));
             let other = all().find(|check| Some(check.id) == other && !is_chosen(check.id));
-            if let Some(other) = other {
-                row.detail = format!("{}: {}", row.detail, self.row(other).detail);
+            if let Some(other) = other.map(|other| self.row(other)) {
+                row.detail = format!("{}: {}", row.detail, other.detail);
+                if other.verdict == Verdict::Fail {
+                    (row.verdict, row.remedy) = (Verdict::Fail, other.remedy);
+                }
             }
         }
         let mut report = Report { file: self.file.clone(), ..Report::default() };

@@ -1,9 +1,12 @@
 //! The deeds.
 
-use std::{fs, fs::File, io, io::Write as _, os::unix::fs::MetadataExt as _, time::Duration};
+use std::{
+    fs, fs::File, io, io::Write as _, os::unix::fs::MetadataExt as _, path::Path, time::Duration,
+};
 
 use build_image_plugin_api::{
-    Context, Error, ErrorKind, Progress, Resource, Result, document::UploadRequest,
+    Context, Error, ErrorKind, Progress, Resource, Result,
+    document::{Build, CheckReport, Finding, UploadRequest},
 };
 
 /// Deeds that can be done in every method: `upload-panic`, `drop-hang`…
@@ -142,6 +145,16 @@ pub(crate) fn inode(path: &str) -> io::Result<String> {
     Ok(format!("{}:{}:{}.{}", found.dev(), found.ino(), found.mtime(), found.mtime_nsec()))
 }
 
+pub(crate) fn is_taken() -> Error {
+    Error::new(ErrorKind::Conflict, "the name is taken").with_hint("choose another one")
+}
+
+/// Reports a name that is taken.
+pub(crate) fn taken(cloud: Option<&str>, build: &Build) -> CheckReport {
+    let exists = cloud.is_some_and(|cloud| Path::new(cloud).join(&build.image_name).exists());
+    CheckReport::default().findings(exists.then(|| Finding::error("image name", &is_taken())))
+}
+
 /// Removes the temporary file, and the finished one when it is the one that was written.
 pub(crate) fn remove(deed: &str, resource: &Resource) -> Result<()> {
     let failed = |error: io::Error| Error::io("the file cannot be removed", &error);
@@ -149,7 +162,8 @@ pub(crate) fn remove(deed: &str, resource: &Resource) -> Result<()> {
     let mut paths: Vec<&str> = attribute("temporary").into_iter().collect();
     let ours = inode(&resource.name).ok();
     let by_name = deed == "undo-by-name" || (deed == "forgets-the-inode" && resource.id.is_some());
-    if by_name || (ours.is_some() && ours.as_deref() == attribute("inode")) {
+    let asks = deed == "asks-for-a-look" && resource.id.is_none() && ours.is_some();
+    if by_name || (!asks && ours.is_some() && ours.as_deref() == attribute("inode")) {
         paths.push(&resource.name);
     }
     for path in paths {
@@ -157,6 +171,10 @@ pub(crate) fn remove(deed: &str, resource: &Resource) -> Result<()> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             Ok(()) | Err(_) => {}
         }
+    }
+    if asks {
+        let error = Error::new(ErrorKind::Conflict, "it may be another build's");
+        return Err(error.with_hint(format!("look at it: ls -l {}", resource.name)));
     }
     Ok(())
 }

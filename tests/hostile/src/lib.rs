@@ -3,7 +3,7 @@
 
 mod deeds;
 
-use std::{fs, sync::Mutex};
+use std::{fs, path::Path, sync::Mutex};
 
 use build_image_plugin_api::{
     Context, Description, Error, ErrorKind, Provider, Resource, Result, Setting, SettingKind,
@@ -53,6 +53,7 @@ impl Provider for Hostile {
             }
             "secret-default" => said.settings[2].default = Some("hunter22".into()),
             "no-summary" => said.summary.clear(),
+            "asks-for-a-look" => said.uploads = true,
             "wrong-name" => said.name = "innocent".into(),
             "bad-name" => said.name = "Hostile-One".into(),
             "needs-newer" => {
@@ -87,13 +88,14 @@ impl Provider for Hostile {
         Ok(Self { deed, secret, removed: Mutex::default(), cloud })
     }
 
-    fn check(&self, context: &Context, _: &CheckRequest) -> Result<CheckReport> {
+    fn check(&self, context: &Context, request: &CheckRequest) -> Result<CheckReport> {
         deeds::anywhere("check", &self.deed);
         context.check_cancelled()?;
         match self.deed.as_str() {
             "secret-log" => tracing::info!("signing in with {}", self.secret),
             "changes-variable" => deeds::change_variable(),
             "changes-folder" => std::env::set_current_dir("/").unwrap_or_default(),
+            "asks-for-a-look" => return Ok(deeds::taken(self.cloud.as_deref(), &request.build)),
             _ => {}
         }
         Ok(CheckReport::default())
@@ -123,6 +125,9 @@ impl Provider for Hostile {
             Resource::new("file", path.clone()).with("temporary", &temporary).as_deliverable();
         if self.deed != "ignores-cancel" {
             context.check_cancelled()?;
+        }
+        if self.deed == "asks-for-a-look" && Path::new(&path).exists() {
+            return Err(deeds::is_taken());
         }
         if self.deed != "tells-late" {
             context.will_create(&resource)?;

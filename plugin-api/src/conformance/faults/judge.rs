@@ -96,7 +96,7 @@ fn problems(trial: &Trial, control: &Trial) -> Vec<String> {
         )),
         None => {}
     }
-    if trial.left.len() > trial.remaining.len() {
+    if trial.left_count > trial.remaining.len() {
         problems.push(format!(
             "{at}a discarded build left {}; listed as remaining: {}",
             trial.left.join(", "),
@@ -117,8 +117,17 @@ fn summary(trials: &[&Trial]) -> String {
     let failures: Vec<&str> = failures.map(|failure| failure.text.as_str()).collect();
     let succeeded = trials.len() - failures.len();
     let mut text = format!("{succeeded} of {} builds succeeded", trials.len());
+    let listed: Vec<&str> = trials
+        .iter()
+        .filter(|trial| trial.failure.is_some())
+        .flat_map(|trial| trial.remaining.iter().map(String::as_str))
+        .collect();
     if let Some(first) = failures.first() {
-        text.push_str(&format!(", the others left nothing that is not listed; the first: {first}"));
+        let left = match listed.as_slice() {
+            [] => "nothing".to_owned(),
+            labels => format!("only what is listed ({})", labels.join(", ")),
+        };
+        text.push_str(&format!(", the others left {left}; the first: {first}"));
     }
     text
 }
@@ -140,12 +149,15 @@ mod tests {
             (control.clone(), &[][..]),
             (failed("network"), &[]),
             (failed(""), &[]),
-            (Trial { left: text("x"), remaining: text("x"), ..failed("network") }, &[]),
+            (
+                Trial { left: text("x"), left_count: 1, remaining: text("x"), ..failed("network") },
+                &[],
+            ),
             (failed("internal"), &["`upload` failed"]),
             (Trial { made: two.clone(), ..control.clone() }, &["made 2 things instead of 1"]),
             (Trial { images: 0, ..control.clone() }, &["registered 0 images instead of 1"]),
             (
-                Trial { left: text("x"), ..failed("network") },
+                Trial { left: text("x"), left_count: 1, ..failed("network") },
                 &["left x; listed as remaining: nothing"],
             ),
             (

@@ -1,6 +1,6 @@
 //! Runs builds while a proxy disturbs the requests of the provider.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,15 +9,13 @@ use super::{
     script::{Fault, Record, Target},
 };
 use crate::{
-    Resource, Step, Steps,
+    Resource, Steps,
     conformance::{
         evidence::{Built, Call, Reach},
         host::ProbeHost,
         probe::{build, lab::Lab, sight::Sight},
     },
-    document::{
-        Build, DiscardReason, DiscardRequest, Discarded, Inventory, InventoryRequest, Severity,
-    },
+    document::{Build, DiscardReason, DiscardRequest, Discarded, Severity},
 };
 
 /// Maximum number of kinds of requests that are struck one by one; each needs a build.
@@ -52,6 +50,8 @@ pub(super) struct Trial {
     pub(super) made: Vec<String>,
     /// What existed after everything had been discarded and not before.
     pub(super) left: Vec<String>,
+    /// The number of objects among it: one object may be seen in several ways.
+    pub(super) left_count: usize,
     /// Resources that `discard` listed as remaining.
     pub(super) remaining: Vec<String>,
     /// Requests that were repeated before `Retry-After` had passed.
@@ -150,7 +150,7 @@ impl Workshop<'_> {
         let Some(steps) = steps else { return (trial, record) };
         if trial.failure.is_none() {
             self.discard(&host, steps.as_ref(), &build, DiscardReason::Done);
-            trial.made = more(&self.look(&name, &build), &before);
+            trial.made = self.look(&name, &build).more_than(&before);
         }
         // A request whose answer was lost may take effect after the first time.
         for _ in 0..2 {
@@ -158,7 +158,8 @@ impl Workshop<'_> {
             build::listen(&host);
         }
         lab.end(&host, steps);
-        trial.left = more(&self.look(&name, &build), &before);
+        let after = self.look(&name, &build);
+        (trial.left, trial.left_count) = (after.more_than(&before), after.count_more_than(&before));
         (trial, record)
     }
 
@@ -187,29 +188,10 @@ impl Workshop<'_> {
         answer.remaining.iter().map(|left| left.resource.label()).collect()
     }
 
-    /// Observes the cloud without a fault: files, the output of the inventory command, and the provider's inventory.
-    fn look(&self, name: &str, build: &Build) -> BTreeSet<String> {
-        let lab = self.lab;
-        let mut things: BTreeSet<String> =
-            Sight::of(lab, name).more_than(&Sight::default()).into_iter().collect();
-        if !Step::Inventory.is_declared_by(lab.description()) {
-            return things;
-        }
-        let host = lab.host();
-        let Some(steps) = lab.create(&host, lab.settings()).1 else { return things };
-        let run_id = Some(build.run_id.clone());
-        let request = InventoryRequest { run_id, ..InventoryRequest::default() };
-        let found: Option<Inventory> =
-            lab.call(&host, Step::Inventory.name(), || steps.inventory(&request)).1;
-        lab.end(&host, steps);
-        let items = found.unwrap_or_default().items.into_iter();
-        things.extend(items.map(|item| format!("{:?} `{}` of the inventory", item.kind, item.id)));
-        things
+    /// Observes the cloud without a fault.
+    fn look(&self, name: &str, build: &Build) -> Sight {
+        Sight::of(self.lab, name).with_inventory(self.lab, build)
     }
-}
-
-fn more(after: &BTreeSet<String>, before: &BTreeSet<String>) -> Vec<String> {
-    after.difference(before).cloned().collect()
 }
 
 /// Runs the steps as a build does: a problem that `check` finds ends it.

@@ -177,11 +177,13 @@ pub(in crate::conformance) fn unrecorded(evidence: &Evidence) -> Judgement {
         if problems.is_empty() && !all.iter().any(|one| one.visible) {
             return Ok(Judgement::Skip(BLIND.to_owned()));
         }
-        let kept = all.iter().filter(|one| !one.remaining.is_empty()).count();
-        let detail = match kept {
-            0 => format!("{} moments", all.len()),
-            _ => format!("{} moments; {kept} times the user is asked to look", all.len()),
-        };
+        let kept = all.iter().filter_map(|one| one.remaining.first());
+        let kept: Vec<&str> = kept.map(|kept| kept.text.as_str()).collect();
+        let mut detail = format!("{} moments", all.len());
+        if let Some(first) = kept.first() {
+            let times = kept.len();
+            detail.push_str(&format!("; in {times} the user is asked to look, first: {first}"));
+        }
         Ok(Judgement::unless(&problems, detail))
     })
 }
@@ -190,7 +192,7 @@ pub(in crate::conformance) fn unrecorded(evidence: &Evidence) -> Judgement {
 /// without marks may leave the thing, if it is listed with a hint.
 fn left_behind(one: &Unrecorded, may_keep: bool) -> Vec<String> {
     let mut problems: Vec<String> = one.failure.iter().cloned().collect();
-    if !may_keep || one.left.len() > one.remaining.len() {
+    if !may_keep || one.left_count > one.remaining.len() {
         let announced = match one.announced.as_slice() {
             [] => "nothing".to_owned(),
             labels => labels.join(", "),
@@ -232,6 +234,7 @@ mod tests {
         let one = |left: &[&str], hints: &[bool]| Unrecorded {
             visible: true,
             left: left.iter().map(|text| (*text).to_owned()).collect(),
+            left_count: left.len(),
             remaining: hints
                 .iter()
                 .map(|has_hint| Kept { text: "image `a`".to_owned(), has_hint: *has_hint })
@@ -245,6 +248,7 @@ mod tests {
             (one(&["a", "b"], &[true]), true, 2),
             (one(&["a"], &[]), true, 1),
             (one(&[], &[true]), true, 1),
+            (Unrecorded { left_count: 1, ..one(&["a", "the name of a"], &[true]) }, true, 0),
             (one(&["a"], &[true]), false, 2),
             (Unrecorded { visible: false, ..one(&[], &[true]) }, true, 0),
             (Unrecorded { failure: Some("refused".to_owned()), ..one(&[], &[]) }, true, 1),

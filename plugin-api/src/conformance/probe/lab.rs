@@ -36,7 +36,8 @@ pub(in crate::conformance) struct Lab<'a> {
     hosts: Mutex<Vec<Arc<ProbeHost>>>,
     /// The check that the next calls belong to; empty = the probe's own.
     check: Mutex<String>,
-    /// Suffix of the identifiers of runs, which makes them unique: a cloud remembers them.
+    /// Suffix of the identifiers of runs, and in part of the names of images: a cloud remembers what earlier checks
+    /// have left there.
     moment: u128,
 }
 
@@ -185,7 +186,7 @@ impl<'a> Lab<'a> {
         let tags = self.description().tags.is_some().then(|| (TAG.0.to_owned(), TAG.1.to_owned()));
         Build {
             run_id: format!("conformance-{name}-{:x}", self.moment),
-            image_name: format!("conformance-{name}"),
+            image_name: format!("conformance-{name}-{:06x}", self.moment % (1 << 24)),
             image_name_chosen: self.description().image_name.is_some(),
             tags: tags.into_iter().collect(),
             description: "made by the conformance suite".to_owned(),

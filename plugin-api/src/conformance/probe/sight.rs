@@ -1,16 +1,28 @@
 //! Observes the effects of a build independently of the provider's reports: the files in its image directory, the
-//! output of an inventory command, and the problems that the provider's own `check` reports.
+//! output of an inventory command, the problems that the provider's own `check` finds, and its inventory.
 
 use std::{collections::BTreeMap, fs, process::Command};
 
 use super::lab::Lab;
-use crate::document::Severity;
+use crate::{
+    Step,
+    document::{Build, Inventory, InventoryRequest, Severity},
+};
+
+/// Where an object was seen. One object of a cloud may be seen in several ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Directory,
+    Command,
+    Problem,
+    Inventory,
+}
 
 /// One observation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::conformance) struct Sight {
     /// Objects by description, each with its content if it has any.
-    things: BTreeMap<String, Vec<u8>>,
+    things: BTreeMap<(Source, String), Vec<u8>>,
     /// Why the inventory command could not list them.
     pub(super) failure: Option<String>,
 }
@@ -22,14 +34,20 @@ impl Sight {
         let directory = lab.job.directory.join(format!("images-{name}"));
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             let file = entry.file_name().to_string_lossy().into_owned();
-            things.insert(format!("file `{file}`"), fs::read(entry.path()).unwrap_or_default());
+            let content = fs::read(entry.path()).unwrap_or_default();
+            things.insert((Source::Directory, format!("file `{file}`")), content);
         }
         let (lines, failure) = match inventory(lab) {
             Ok(lines) => (lines, None),
             Err(failure) => (Vec::new(), Some(failure)),
         };
-        things.extend(lines.into_iter().map(|line| (line, Vec::new())));
-        Self { things, failure }
+        let mut sight = Self { things, failure };
+        sight.add(Source::Command, lines.into_iter());
+        sight
+    }
+
+    fn add(&mut self, source: Source, things: impl Iterator<Item = String>) {
+        self.things.extend(things.map(|thing| ((source, thing), Vec::new())));
     }
 
     /// Adds the problems that `check` of a run that has created nothing finds with this name: an image of the same
@@ -44,7 +62,26 @@ impl Sight {
         lab.end(&host, steps);
         let errors = report.findings.into_iter().filter(|found| found.severity == Severity::Error);
         let problem = |subject: &str| format!("what `check` reports about `{subject}`");
-        self.things.extend(errors.map(|found| (problem(&found.subject), Vec::new())));
+        self.add(Source::Problem, errors.map(|found| problem(&found.subject)));
+        self
+    }
+
+    /// Adds what the provider's inventory has of a build, if it has one.
+    pub(in crate::conformance) fn with_inventory(mut self, lab: &Lab<'_>, build: &Build) -> Self {
+        if !Step::Inventory.is_declared_by(lab.description()) {
+            return self;
+        }
+        let host = lab.host();
+        let Some(steps) = lab.create(&host, lab.settings()).1 else { return self };
+        let run_id = Some(build.run_id.clone());
+        let request = InventoryRequest { run_id, ..InventoryRequest::default() };
+        let found: Option<Inventory> =
+            lab.call(&host, Step::Inventory.name(), || steps.inventory(&request)).1;
+        lab.end(&host, steps);
+        let items = found.unwrap_or_default().items.into_iter();
+        let thing =
+            |item: crate::document::Item| format!("{:?} `{}` of the inventory", item.kind, item.id);
+        self.add(Source::Inventory, items.map(thing));
         self
     }
 
@@ -54,14 +91,26 @@ impl Sight {
 
     /// Returns what exists now and did not exist before.
     pub(in crate::conformance) fn more_than(&self, before: &Self) -> Vec<String> {
-        self.things.keys().filter(|thing| !before.things.contains_key(*thing)).cloned().collect()
+        let more = self.things.keys().filter(|thing| !before.things.contains_key(*thing));
+        more.map(|(_, thing)| thing.clone()).collect()
+    }
+
+    /// Returns the number of objects that exist now and did not exist before, each counted once.
+    pub(in crate::conformance) fn count_more_than(&self, before: &Self) -> usize {
+        let of = |source: Source| {
+            let more = self.things.keys().filter(|thing| !before.things.contains_key(*thing));
+            more.filter(|(one, _)| *one == source).count()
+        };
+        let in_cloud = [Source::Command, Source::Problem, Source::Inventory].map(of);
+        of(Source::Directory) + in_cloud.into_iter().max().unwrap_or_default()
     }
 
     /// Returns what existed before and is missing or different now.
     pub(super) fn lost_since(&self, before: &Self) -> Vec<String> {
-        let state = |(thing, content): (&String, &Vec<u8>)| match self.things.get(thing) {
-            None => Some(format!("{thing} is gone")),
-            Some(now) if now != content => Some(format!("{thing} has another content")),
+        type Thing<'a> = (&'a (Source, String), &'a Vec<u8>);
+        let state = |(key, content): Thing<'_>| match self.things.get(key) {
+            None => Some(format!("{} is gone", key.1)),
+            Some(now) if now != content => Some(format!("{} has another content", key.1)),
             Some(_) => None,
         };
         before.things.iter().filter_map(state).collect()
@@ -102,7 +151,10 @@ mod tests {
     #[test]
     fn differences_are_named_in_both_directions() {
         let sight = |things: &[(&str, &str)]| Sight {
-            things: things.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect(),
+            things: things
+                .iter()
+                .map(|(k, v)| ((Source::Directory, (*k).to_owned()), v.as_bytes().to_vec()))
+                .collect(),
             failure: None,
         };
         let before = sight(&[("a", "1"), ("b", "1"), ("c", "1")]);
@@ -110,6 +162,12 @@ mod tests {
         assert_eq!(after.more_than(&before), ["d"]);
         assert_eq!(after.lost_since(&before), ["b has another content", "c is gone"]);
         assert!(before.more_than(&before).is_empty() && before.lost_since(&before).is_empty());
+        let mut seen_in_two_ways = before.clone();
+        seen_in_two_ways.add(Source::Command, ["x".to_owned(), "y".to_owned()].into_iter());
+        seen_in_two_ways.add(Source::Problem, ["z".to_owned()].into_iter());
+        assert_eq!(seen_in_two_ways.more_than(&before), ["x", "y", "z"]);
+        assert_eq!(seen_in_two_ways.count_more_than(&before), 2);
+        assert_eq!(after.count_more_than(&before), 1);
         let twice = numbered(["x", "y", "x"].into_iter());
         assert_eq!(twice, ["`x`", "`y`", "`x` (number 2)"]);
     }

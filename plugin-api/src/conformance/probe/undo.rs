@@ -166,6 +166,6 @@ fn unrecorded(lab: &Lab<'_>, number: usize) -> Option<Unrecorded> {
         Err(failure) => seen.failure = Some(failure),
     }
     let after = Sight::of(lab, &name).with_problems(lab, &name);
-    seen.left = after.more_than(&before);
+    (seen.left, seen.left_count) = (after.more_than(&before), after.count_more_than(&before));
     Some(seen)
 }
