@@ -55,13 +55,16 @@ fn a_raw_disk_becomes_a_qcow2_file_that_qemu_finds_equal() {
 #[test]
 fn a_published_file_is_replaced_or_kept_as_requested() {
     const IMAGE: &str = "images/d.qcow2";
-    for (existing, mode, is_refused, is_planned) in [
-        (None, "fail", false, false),
-        (Some(IMAGE), "fail", true, true),
-        (Some(IMAGE), "replace", false, false),
-        // Only the image's name is known before the files are made.
-        (Some("images/d.qcow2.sha256"), "fail", true, false),
-        (Some("images/d.qcow2.sha256"), "replace", false, false),
+    for (existing, mode, is_refused) in [
+        (None, "fail", false),
+        (Some(IMAGE), "fail", true),
+        (Some(IMAGE), "replace", false),
+        (Some("images/d.qcow2.sha256"), "fail", true),
+        (Some("images/d.qcow2.sha256"), "replace", false),
+        // Of an older image: a build without a signature removes it.
+        (Some("images/d.qcow2.512.sig"), "fail", true),
+        (Some("images/d.qcow2.512.sig"), "replace", false),
+        (Some("images/d.qcow2.txt"), "fail", false),
     ] {
         let sandbox = Sandbox::new();
         sandbox.disk("d.raw", 4, 1);
@@ -72,9 +75,9 @@ fn a_published_file_is_replaced_or_kept_as_requested() {
         let build = ["--disk", "d.raw", "-p", "qcow2", "--package", "none"];
         let build = [&build[..], &["--file-if-exists", mode]].concat();
         let plan = sandbox.run(&[&["plan"], &build[..]].concat());
-        assert_eq!(plan.code, if is_planned { 6 } else { 0 }, "{case}: {}", plan.stderr);
-        let announces = existing == Some(IMAGE) && mode == "replace";
-        let announced = "is replaced when the new one is complete";
+        assert_eq!(plan.code, if is_refused { 6 } else { 0 }, "{case}: {}", plan.stderr);
+        let announces = existing.is_some() && mode == "replace";
+        let announced = "is replaced when the new image is complete";
         assert_eq!(plan.stdout.contains(announced), announces, "{case}: {}", plan.stdout);
 
         let run = sandbox.run(&build);
@@ -91,6 +94,35 @@ fn a_published_file_is_replaced_or_kept_as_requested() {
         // The same build again finds its own file.
         let again = sandbox.run(&build);
         assert_eq!(again.code, if mode == "fail" { 6 } else { 0 }, "{case}: {}", again.stderr);
+    }
+}
+
+/// What takes the name while a build with FILE_IF_EXISTS=fail is killed stays: a file of the user, and one of another build.
+#[test]
+fn a_file_that_takes_the_name_during_a_build_is_kept() {
+    for by_build in [false, true] {
+        let sandbox = Sandbox::new();
+        sandbox.disk("d.raw", 4, 1);
+        let build = ["--disk", "d.raw", "-p", "qcow2", "--package", "none"];
+        let build = [&build[..], &["--file-if-exists", "fail"]].concat();
+        let point = "before:\"what\":\"products_released\"";
+        let killed = sandbox.command(&build).env("BUILD_IMAGE_FAILPOINT", point).output().unwrap();
+        assert_eq!(killed.status.code(), None, "{by_build}");
+        let run = sandbox.command(&["runs", "--json"]).output().unwrap();
+        let run: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+        let id = run["runs"][0]["id"].as_str().unwrap();
+        if by_build {
+            sandbox.run(&build).succeeded();
+        } else {
+            sandbox.write("images/d.qcow2", "of the user");
+        }
+        let before = fs::read(sandbox.path().join("images/d.qcow2")).unwrap();
+        sandbox.run(&["resume", id]).failed(6, &["d.qcow2` exists already"]);
+        let after = fs::read(sandbox.path().join("images/d.qcow2")).unwrap();
+        assert!(after == before, "{by_build}");
+        sandbox.run(&["gc", "--yes"]).succeeded();
+        let rest = sandbox.files().into_iter().filter(|name| name.starts_with("images/")).count();
+        assert_eq!(rest, if by_build { 3 } else { 1 }, "{by_build}: {:?}", sandbox.files());
     }
 }
 

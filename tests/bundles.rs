@@ -165,6 +165,25 @@ fn a_bundle_holds_the_image_as_it_is_sent_and_is_published_as_its_builder_named_
 }
 
 #[test]
+fn an_older_bundle_is_replaced_or_kept_as_requested() {
+    for (mode, is_kept) in [("fail", true), ("replace", false)] {
+        let bench = Bench::new();
+        bench.sandbox.write(BUNDLE, "older");
+        let words = ["--file-if-exists", mode];
+        let args =
+            ["plan", "--disk", "web.raw", "-p", "alibaba", "--no-upload", "--bundle", BUNDLE];
+        let plan = bench.sandbox.run(&[&args[..], &words].concat());
+        assert_eq!(plan.code, if is_kept { 6 } else { 0 }, "{}", plan.stderr);
+        let run = bench.build(&words);
+        let _ = match is_kept {
+            true => run.failed(6, &[&format!("{BUNDLE}` exists already")]),
+            false => run.succeeded(),
+        };
+        assert_eq!(fs::read(bench.path()).unwrap() == b"older", is_kept, "{mode}");
+    }
+}
+
+#[test]
 fn a_publisher_may_choose_another_name_and_more_tags() {
     let bench = Bench::new();
     let named = ["--image-tags", "[{owner: web-team}]", "--cloud-image-name", "web-1"];

@@ -205,8 +205,10 @@ fn runs_are_offered_and_hostile_names_are_not() {
     }
     let words = ["build-image", "resume", "20260102-000000-bbbb"];
     user.assert_completes("build-image resume 20260102", &words);
-    let words = ["build-image", "gc", "--adopt", "20260102-000000-bbbb"];
-    user.assert_completes("build-image gc --adopt 20260102", &words);
+    for flag in ["--adopt", "--forget"] {
+        let words = ["build-image", "gc", flag, "20260102-000000-bbbb"];
+        user.assert_completes(&format!("build-image gc {flag} 20260102"), &words);
+    }
     fs::create_dir_all(user.sandbox.path().join("elsewhere/runs/other-run")).unwrap();
     let line = "build-image resume --artifacts-dir elsewhere o";
     let words = ["build-image", "resume", "--artifacts-dir", "elsewhere", "other-run"];

@@ -146,6 +146,37 @@ fn what_a_killed_build_left_is_listed_and_removed() {
     assert!(!bench.sandbox.path().join("artifacts").exists());
 }
 
+/// What the user leaves in the cloud on purpose, such as another user's resource, is not asked for again.
+#[test]
+fn a_run_is_forgotten_by_its_name_alone() {
+    let bench = Bench::new();
+    for _ in 0..2 {
+        bench.kill_after(bench.status("parts") + 20);
+    }
+    let runs = bench.runs();
+    let ids: Vec<&str> = runs.iter().map(|run| run["id"].as_str().unwrap()).collect();
+    let [first, second] = ids[..] else { panic!("{runs:#?}") };
+    let gc = |words: &[&str]| bench.sandbox.run(&[&["gc"], words].concat());
+    gc(&["--forget", "r-1", "--yes"]).failed(2, &["there is no run `r-1`"]);
+    gc(&["--forget", first, "--adopt", first]).failed(2, &["--adopt"]);
+    let preview = gc(&["--forget", first]);
+    preview.succeeded();
+    assert!(preview.stdout.contains("multipart_upload"), "{}", preview.stdout);
+    assert!(preview.stdout.contains("give --yes to forget the run"), "{}", preview.stdout);
+    assert_eq!(bench.runs(), runs);
+
+    let done = gc(&["--forget", first, "--yes"]);
+    done.succeeded();
+    assert!(done.stdout.contains("forgotten; what it lists stays"), "{}", done.stdout);
+    let left: Vec<Value> = bench.runs();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0]["id"], second);
+    assert_eq!(bench.status("open_uploads"), 2);
+    gc(&["--yes"]).succeeded();
+    assert_eq!((bench.status("open_uploads"), bench.runs().len()), (1, 0));
+    assert!(!bench.sandbox.path().join("artifacts").exists());
+}
+
 #[test]
 fn a_failed_build_can_be_kept_and_resumed() {
     let bench = Bench::new();

@@ -286,6 +286,23 @@ impl Publication {
         staging(&normalised(image_dir), run_id)
     }
 
+    /// Returns the first file in IMAGE_DIR that has the name of an image, or that of one of its checksums and signatures.
+    #[must_use]
+    pub fn existing(image_dir: &Path, image: &str) -> Option<PathBuf> {
+        let of_image = companions().map(|ending| format!("{image}{ending}"));
+        let mut names = std::iter::once(image.to_owned()).chain(of_image);
+        names.find_map(|name| Some(image_dir.join(name)).filter(|path| is_there(path)))
+    }
+
+    /// Returns the files in IMAGE_DIR that publishing these files replaces or removes.
+    #[must_use]
+    pub fn replaced(&self, files: &[PublishedFile]) -> Vec<PathBuf> {
+        let same = files.iter().filter(|file| file.replaces.is_some());
+        let mut paths: Vec<PathBuf> = same.map(|file| self.image_dir.join(&file.name)).collect();
+        paths.extend(outdated(&self.image_dir, files).into_iter().filter(|path| is_there(path)));
+        paths
+    }
+
     /// The final path of a staged file.
     #[must_use]
     pub fn final_path(&self, staged: &Path) -> PathBuf {
@@ -375,11 +392,10 @@ impl Swap {
             fs::{CWD, RenameFlags, renameat_with},
             io::Errno,
         };
-        if !self.exchanges {
-            return fs::rename(&self.staged, &self.target);
-        }
-        match renameat_with(CWD, &self.staged, CWD, &self.target, RenameFlags::EXCHANGE) {
-            // The file system or kernel does not support exchanging.
+        // Without an older file: one that another program has put there since stays.
+        let flags = if self.exchanges { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+        match renameat_with(CWD, &self.staged, CWD, &self.target, flags) {
+            // The file system or kernel does not support the flag.
             Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                 fs::rename(&self.staged, &self.target)
             }
@@ -399,6 +415,10 @@ impl Swap {
             tracing::warn!(file = %self.target.display(), %error, "an older file is not back");
         }
     }
+}
+
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
 /// Identifies the file at a path, so that it is recognised later; `None` if it does not exist.

@@ -1,15 +1,17 @@
 //! Runs `build-image runs`, `resume` and `gc`: lists, resumes and removes what earlier processes left.
 
+mod remove;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use build_image_disk::remove_abandoned;
 use clap::{Arg, ArgAction, Command};
 use indicatif::HumanBytes;
 use serde_json::json;
 
+use self::remove::{Choice, remove};
 use super::{
     adopt, args,
     build::{self, Resumed},
@@ -17,17 +19,16 @@ use super::{
 };
 use crate::{
     artifacts,
-    error::{Error, Result, Stage},
+    error::{Error, Result},
     exit,
     interrupt::{self, Interrupt},
     journal::{Journal, Key},
-    pipeline::{Undo, clean, publish_statement},
-    publication::{Committed, Publication},
-    report::{Leftover, Outcome, OutputMode, Reporter, print_line},
+    pipeline::Undo,
+    publication::Publication,
+    report::{Outcome, print_line},
     runs::{self, Run, State},
     settings::{Environment, Resolved, Row, Use, core_rows, rows_for},
     source,
-    trust::{Scope, is_below},
 };
 
 pub(super) fn rows() -> Vec<Row> {
@@ -56,6 +57,9 @@ pub(super) fn gc_parser() -> Command {
         .arg(Arg::new("ADOPT").long("adopt").value_name("RUN").help(
             "show what a run that is not trusted uses and would remove; with --yes, trust it and remove that",
         ))
+        .arg(Arg::new("FORGET").long("forget").value_name("RUN").conflicts_with("ADOPT").help(
+            "show what a run has left in the cloud; with --yes, remove the run and its files, and leave that where it is",
+        ))
 }
 
 /// The parsed request of `runs` or `gc`.
@@ -64,7 +68,7 @@ struct Request {
     shared_locks: bool,
     as_json: bool,
     yes: bool,
-    adopt: Option<String>,
+    named: Option<(Choice, String)>,
     key: Arc<Key>,
 }
 
@@ -75,13 +79,18 @@ fn parse(parser: Command, args: &[String], environment: &Environment) -> Result<
     };
     let settings = layers.resolve(&rows())?;
     let yes = matches.try_get_one::<bool>("YES").ok().flatten().is_some_and(|yes| *yes);
-    let adopt = matches.try_get_one::<String>("ADOPT").ok().flatten().cloned();
+    let named = [("ADOPT", Choice::Adopt), ("FORGET", Choice::Forget)];
+    let named = named.into_iter().find_map(|(id, choice)| {
+        let name = matches.try_get_one::<String>(id).ok().flatten()?;
+        Some((choice, name.clone()))
+    });
+    let adopts = matches!(named, Some((Choice::Adopt, _)));
     // Adopting a run signs its journal, which requires a key.
-    let find = if adopt.is_some() && yes { Key::of } else { Key::existing };
+    let find = if adopts && yes { Key::of } else { Key::existing };
     let key = Arc::new(find(&settings, environment)?);
     let (base, as_json) = (base(&settings), settings.core().output.json);
     let shared_locks = settings.core().publication.shared_locks;
-    Ok(Some(Request { base, shared_locks, as_json, yes, adopt, key }))
+    Ok(Some(Request { base, shared_locks, as_json, yes, named, key }))
 }
 
 /// Returns the directory of all builds' files.
@@ -273,30 +282,36 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
         return images::sweep(&words, environment);
     }
     let Some(request) = parse(gc_parser(), args, environment)? else { return Ok(()) };
-    let Request { base, shared_locks, yes, adopt, key, .. } = request;
-    let (runs, groups) = group::idle(&base, &key, adopt.as_deref());
-    if let Some(name) = adopt.as_ref().filter(|_| runs.is_empty() && groups.is_empty()) {
+    let Request { base, shared_locks, yes, named, key, .. } = request;
+    let (choice, name) = named.unzip();
+    let (runs, mut groups) = group::idle(&base, &key, name.as_deref());
+    if choice == Some(Choice::Forget) {
+        // Its targets are runs that have names.
+        groups.clear();
+    }
+    if let Some(name) = name.as_ref().filter(|_| runs.is_empty() && groups.is_empty()) {
         return Err(Error::usage(format!("there is no run `{name}` in `{}`", base.display()))
-            .hint("build-image runs lists them; one that is at work cannot be adopted"));
+            .hint("build-image runs lists them; one that is at work cannot be named"));
     }
     let interrupt = Arc::new(Interrupt::default());
     if yes {
         interrupt::listen(Arc::clone(&interrupt), || build::leave(&[]))?;
     }
+    let adopts = choice == Some(Choice::Adopt);
     let mut found = !groups.is_empty();
-    let mut first = group::clean_all(&groups, &base, yes, adopt.is_some(), environment);
+    let mut first = group::clean_all(&groups, &base, yes, adopts, environment);
     for run in runs {
         interrupt.check()?;
         found = true;
         let run = run.with_shared_locks(shared_locks);
         super::print_folded(&describe(&run));
-        if adopt.is_some() {
+        if adopts {
             super::print(&adopt::describe(&run, &base, environment));
         }
         if !yes {
             continue;
         }
-        if let Err(error) = remove(&run, &base, adopt.is_some(), &key, environment, &interrupt) {
+        if let Err(error) = remove(&run, &base, choice, &key, environment, &interrupt) {
             super::report_error(&error, environment);
             first = first.or(Some(error));
         }
@@ -304,7 +319,7 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
     interrupt.check()?;
     let downloads = base.join(source::DOWNLOADS);
     let others =
-        if adopt.is_some() { Vec::new() } else { source::clean_downloads(&downloads, yes) };
+        if choice.is_some() { Vec::new() } else { source::clean_downloads(&downloads, yes) };
     for url in others {
         found = true;
         super::print(&format!("download of {url}{}\n", if yes { "  removed" } else { "" }));
@@ -315,7 +330,12 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
     if !found {
         super::print(&format!("no run left anything in {}\n", base.display()));
     } else if !yes {
-        super::print("nothing was removed; give --yes to remove all of this\n");
+        super::print(match choice {
+            Some(Choice::Forget) => {
+                "nothing was changed; give --yes to forget the run, whose resources stay then\n"
+            }
+            _ => "nothing was removed; give --yes to remove all of this\n",
+        });
     }
     match first {
         Some(error) => Err(Error::new(error.stage, "not everything could be removed")),
@@ -323,115 +343,10 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
     }
 }
 
-fn remove(
-    run: &Run,
-    base: &Path,
-    adopt: bool,
-    key: &Arc<Key>,
-    environment: &Environment,
-    interrupt: &Arc<Interrupt>,
-) -> Result<()> {
-    if run.untrusted.is_some() && !adopt {
-        return Err(run.not_trusted());
-    }
-    if run.state == State::Elsewhere && !adopt {
-        return Err(run.is_elsewhere());
-    }
-    if let Some(damage) = &run.damage {
-        return Err(damage.clone());
-    }
-    if finishes(run) {
-        adopt::check_statement(run, environment)?;
-    }
-    let scope = adopt::scope(run, base);
-    if adopt {
-        drop(Journal::adopt(&run.directory, key)?);
-    }
-    if !run.resources.is_empty() {
-        let leftovers = in_the_cloud(run, &scope, adopt, key, environment, interrupt)?;
-        let reporter = Reporter::new(OutputMode::of_stderr(environment));
-        leftovers.iter().for_each(|leftover| reporter.left_behind(leftover));
-        if !leftovers.is_empty() {
-            return Err(Error::new(
-                Stage::Disk,
-                format!("run `{}` still has something that could not be removed", run.id),
-            ));
-        }
-    }
-    let _alone = Journal::hold(&run.directory)?;
-    end_publication(run)?;
-    remove_unfinished(run);
-    if let Some(folder) = run.artifacts.as_ref().filter(|folder| is_below(folder, base)) {
-        artifacts::remove_left(folder, base);
-    }
-    artifacts::remove_run(&run.directory, base);
-    super::print(&format!("{}  removed\n", run.id));
-    Ok(())
-}
-
-/// Finishes the publication of a released run; removes the files of any other.
-fn end_publication(run: &Run) -> Result<()> {
-    let is_released = finishes(run);
-    if let Some(path) = run.statement.as_ref().filter(|_| is_released) {
-        publish_statement(&run.directory, path)?;
-    }
-    let Some(directory) = run.build.image_dir.as_deref().map(Path::new) else { return Ok(()) };
-    if !Publication::is_pending(directory, &run.id) {
-        Publication::remove_stale_lock(directory);
-        return Ok(());
-    }
-    if !is_released {
-        return Publication::discard(directory, &run.id);
-    }
-    match Publication::commit(directory, &run.id, &run.released)? {
-        Committed::Published(files) => {
-            let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-            super::print(&format!("{}  published {}\n", run.id, names.join(", ")));
-        }
-        Committed::Superseded => {
-            super::print(&format!("{}  gave way to newer files of its names\n", run.id));
-        }
-    }
-    Ok(())
-}
-
 /// Returns whether a run was killed after its image was released: what is left to do is then done. A run that
 /// was reported to the user as failed is not finished by a clean-up.
 fn finishes(run: &Run) -> bool {
     run.reached.row().undo == Undo::Finish && run.state != State::Failed
-}
-
-/// Removes files outside its own directories that a run was writing, under their temporary names.
-fn remove_unfinished(run: &Run) {
-    if let Some(folder) = run.build.image_dir.as_deref().map(Path::new) {
-        remove_abandoned(folder, &format!(".{}.", run.build.file_stem));
-        // Also those of tests whether the directory is writable.
-        remove_abandoned(folder, ".build-image.probe.");
-    }
-}
-
-fn in_the_cloud(
-    run: &Run,
-    scope: &Scope,
-    adopt: bool,
-    key: &Arc<Key>,
-    environment: &Environment,
-    interrupt: &Arc<Interrupt>,
-) -> Result<Vec<Leftover>> {
-    let resumed = Resumed { run: run.clone(), typed: Vec::new() };
-    let layers = args::core_layers(&run.words, environment, Some(&resumed))?;
-    let prepared = build::prepare(&run.words, layers, Some(&resumed), &mut Outcome::default())?;
-    let prepared = match prepared {
-        build::Preparation::Ready(prepared) => prepared,
-        build::Preparation::Text(_) => {
-            return Err(Error::new(Stage::Bug, format!("run `{}` was no build", run.id)));
-        }
-    };
-    let reporter = Arc::new(Reporter::new(OutputMode::None));
-    let open = if adopt { Journal::adopt } else { Journal::open };
-    let journal = open(&run.directory, key)?;
-    let (plugin, settings) = (&prepared.plugin, &prepared.settings);
-    clean(run, journal, scope, plugin, settings, reporter, Arc::clone(interrupt))
 }
 
 #[cfg(test)]
@@ -466,7 +381,7 @@ mod tests {
                 assert!(gc(&with(&["--yes"]), &environment).is_err());
                 assert!(run.exists());
                 let interrupt = Arc::new(Interrupt::default());
-                let error = remove(&listed[0], &base, false, &key, &environment, &interrupt);
+                let error = remove(&listed[0], &base, None, &key, &environment, &interrupt);
                 let error = error.unwrap_err();
                 assert!(error.message.ends_with("may still be at work on `far-away`"), "{error}");
                 let hint = error.hint.unwrap();

@@ -47,7 +47,8 @@ impl Pipeline<'_> {
         self.publication = Some(opened.map_err(|error| self.of_bundle(error))?);
         if let Some(existing) = self.existing_file() {
             self.may_replace(&existing)?;
-            let text = format!("`{}` is replaced when the new one is complete", existing.display());
+            let text =
+                format!("`{}` is replaced when the new image is complete", existing.display());
             self.reporter.milestone(&text);
         }
         Ok(())
@@ -65,10 +66,10 @@ impl Pipeline<'_> {
         Some((PathBuf::from(directory), name))
     }
 
-    /// Returns the file that has the name of the one that is published.
+    /// Returns a file that has the name of the one that is published, or of one of its checksums and signatures.
     pub(crate) fn existing_file(&self) -> Option<PathBuf> {
         let (directory, name) = self.published_name()?;
-        Some(directory.join(name)).filter(|path| path.symlink_metadata().is_ok())
+        Publication::existing(&directory, &name)
     }
 
     /// Checks that a file may be replaced.

@@ -45,9 +45,8 @@ impl Pipeline<'_> {
             Some(publication) => {
                 publication.check_inputs(&self.inputs_of_build())?;
                 let files = publication.files()?;
-                for file in files.iter().filter(|file| file.replaces.is_some()) {
-                    self.may_replace(&publication.final_path(&publication.dir().join(&file.name)))?;
-                }
+                let replaced = publication.replaced(&files);
+                replaced.iter().try_for_each(|file| self.may_replace(file))?;
                 files
             }
             None => Vec::new(),

@@ -155,6 +155,10 @@ fn earlier_renames_are_reverted_when_a_later_one_fails() {
     swaps.iter().rev().for_each(Swap::undo);
     assert_eq!(content(directory.path()), before);
     assert_eq!(publication.files().unwrap(), files, "the staged files are as they were");
+    // A file that has taken the name since stays.
+    fs::write(&target, "of another program").unwrap();
+    assert_eq!(swaps[1].make().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(fs::read_to_string(&target).unwrap(), "of another program");
 }
 
 #[test]

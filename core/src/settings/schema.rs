@@ -259,7 +259,7 @@ settings![
         .names(Named::Directories)
         .on_resume(OnResume::Fixed)
         .used_by(&[Use::Doctor]),
-    FILE_IF_EXISTS(OUTPUT, Text, "what a build does if IMAGE_DIR has a file of the image's name: replace it when the new one is complete, or fail")
+    FILE_IF_EXISTS(OUTPUT, Text, "what a build does if IMAGE_DIR has a file of the image's name, or of its checksums and signatures: replace it when the new image is complete, or fail")
         .prefixed_only()
         .choices(IfExists::WORDS)
         .default_value("replace"),

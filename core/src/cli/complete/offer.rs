@@ -141,7 +141,7 @@ fn value(place: &Place<'_>, arg: &Arg, prefix: &str, begun: &str, known: &Known<
         Named::Directories => Offer::Directories(prefix.to_owned()),
     };
     match (place.path.as_slice(), id) {
-        (["resume"], "RUN") | (_, "ADOPT") => return words(known.runs()),
+        (["resume"], "RUN") | (_, "ADOPT" | "FORGET") => return words(known.runs()),
         (["help"], "WHAT") => return words(topics()),
         (["help"], "KEY") if place.last == Some(SETTINGS) => return words(known.settings()),
         (["help"], "KEY") => return words(Vec::new()),

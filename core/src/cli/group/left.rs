@@ -18,15 +18,15 @@ pub(crate) fn unfinished(base: &Path, key: &Key) -> Vec<Group> {
     groups::list(base, key)
 }
 
-/// Returns the runs and builds that no process works on; of an adopted one, only that. Another process may be about to
+/// Returns the runs and builds that no process works on; of one that is named, only that. Another process may be about to
 /// use the runs of a build at work.
-pub(crate) fn idle(base: &Path, key: &Key, adopted: Option<&str>) -> (Vec<Run>, Vec<Group>) {
+pub(crate) fn idle(base: &Path, key: &Key, named: Option<&str>) -> (Vec<Run>, Vec<Group>) {
     let (mut runs, mut groups) = (runs::list(base, key), groups::list(base, key));
     let is_used = |run: &Run| {
         let of = |group: &Group| run.group.as_ref() == Some(&group.id);
         groups.iter().any(|group| group.state == State::Running && of(group))
     };
-    let is_meant = |id: &str| adopted.is_none_or(|adopted| id == adopted);
+    let is_meant = |id: &str| named.is_none_or(|named| id == named);
     runs.retain(|run| run.state != State::Running && !is_used(run) && is_meant(&run.id));
     groups.retain(|group| group.state != State::Running && is_meant(&group.id));
     (runs, groups)

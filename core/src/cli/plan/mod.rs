@@ -204,7 +204,7 @@ fn replaced(pipeline: &Pipeline<'_>, file: &Path) -> Finding {
     let subject = keys::FILE_IF_EXISTS.name();
     match pipeline.may_replace(file) {
         Ok(()) => {
-            let text = format!("`{}` is replaced when the new one is complete", file.display());
+            let text = format!("`{}` is replaced when the new image is complete", file.display());
             Finding::ok(subject, text)
         }
         Err(error) => {

@@ -1,0 +1,149 @@
+//! Removes runs of earlier processes, and what they left.
+
+use std::{path::Path, sync::Arc};
+
+use build_image_disk::remove_abandoned;
+
+use super::finishes;
+use crate::{
+    artifacts,
+    cli::{
+        self, adopt, args,
+        build::{self, Resumed},
+    },
+    error::{Error, Result, Stage},
+    interrupt::Interrupt,
+    journal::{Journal, Key},
+    pipeline::{clean, publish_statement},
+    publication::{Committed, Publication},
+    report::{Leftover, Outcome, OutputMode, Reporter},
+    runs::{Run, State},
+    settings::Environment,
+    trust::{Scope, is_below},
+};
+
+/// What is done with one run that is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// It is trusted from now on.
+    Adopt,
+    /// What it left in the cloud stays there.
+    Forget,
+}
+
+/// Removes a run, what it left here, and unless it is forgotten what it left in the cloud.
+///
+/// # Errors
+/// When it must not be removed, or something could not be.
+pub(super) fn remove(
+    run: &Run,
+    base: &Path,
+    choice: Option<Choice>,
+    key: &Arc<Key>,
+    environment: &Environment,
+    interrupt: &Arc<Interrupt>,
+) -> Result<()> {
+    let adopt = choice == Some(Choice::Adopt);
+    if run.untrusted.is_some() && !adopt {
+        return Err(run.not_trusted());
+    }
+    if run.state == State::Elsewhere && !adopt {
+        return Err(run.is_elsewhere());
+    }
+    if let Some(damage) = &run.damage {
+        return Err(damage.clone());
+    }
+    if finishes(run) {
+        adopt::check_statement(run, environment)?;
+    }
+    let scope = adopt::scope(run, base);
+    if adopt {
+        drop(Journal::adopt(&run.directory, key)?);
+    }
+    if !run.resources.is_empty() && choice != Some(Choice::Forget) {
+        let leftovers = in_the_cloud(run, &scope, adopt, key, environment, interrupt)?;
+        let reporter = Reporter::new(OutputMode::of_stderr(environment));
+        leftovers.iter().for_each(|leftover| reporter.left_behind(leftover));
+        if !leftovers.is_empty() {
+            return Err(Error::new(
+                Stage::Disk,
+                format!("run `{}` still has something that could not be removed", run.id),
+            )
+            .hint(format!(
+                "when it is removed otherwise, or is not yours: build-image gc --forget {} --yes",
+                run.id
+            )));
+        }
+    }
+    let _alone = Journal::hold(&run.directory)?;
+    end_publication(run)?;
+    remove_unfinished(run);
+    if let Some(folder) = run.artifacts.as_ref().filter(|folder| is_below(folder, base)) {
+        artifacts::remove_left(folder, base);
+    }
+    artifacts::remove_run(&run.directory, base);
+    cli::print(&match (choice, run.resources.len()) {
+        (Some(Choice::Forget), 1..) => format!("{}  forgotten; what it lists stays\n", run.id),
+        _ => format!("{}  removed\n", run.id),
+    });
+    Ok(())
+}
+
+/// Finishes the publication of a released run; removes the files of any other.
+fn end_publication(run: &Run) -> Result<()> {
+    let is_released = finishes(run);
+    if let Some(path) = run.statement.as_ref().filter(|_| is_released) {
+        publish_statement(&run.directory, path)?;
+    }
+    let Some(directory) = run.build.image_dir.as_deref().map(Path::new) else { return Ok(()) };
+    if !Publication::is_pending(directory, &run.id) {
+        Publication::remove_stale_lock(directory);
+        return Ok(());
+    }
+    if !is_released {
+        return Publication::discard(directory, &run.id);
+    }
+    match Publication::commit(directory, &run.id, &run.released)? {
+        Committed::Published(files) => {
+            let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            cli::print(&format!("{}  published {}\n", run.id, names.join(", ")));
+        }
+        Committed::Superseded => {
+            cli::print(&format!("{}  gave way to newer files of its names\n", run.id));
+        }
+    }
+    Ok(())
+}
+
+/// Removes files outside its own directories that a run was writing, under their temporary names.
+fn remove_unfinished(run: &Run) {
+    if let Some(folder) = run.build.image_dir.as_deref().map(Path::new) {
+        remove_abandoned(folder, &format!(".{}.", run.build.file_stem));
+        // Also those of tests whether the directory is writable.
+        remove_abandoned(folder, ".build-image.probe.");
+    }
+}
+
+fn in_the_cloud(
+    run: &Run,
+    scope: &Scope,
+    adopt: bool,
+    key: &Arc<Key>,
+    environment: &Environment,
+    interrupt: &Arc<Interrupt>,
+) -> Result<Vec<Leftover>> {
+    let resumed = Resumed { run: run.clone(), typed: Vec::new() };
+    let layers = args::core_layers(&run.words, environment, Some(&resumed))?;
+    let prepared = build::prepare(&run.words, layers, Some(&resumed), &mut Outcome::default())?;
+    let prepared = match prepared {
+        build::Preparation::Ready(prepared) => prepared,
+        build::Preparation::Text(_) => {
+            return Err(Error::new(Stage::Bug, format!("run `{}` was no build", run.id)));
+        }
+    };
+    let reporter = Arc::new(Reporter::new(OutputMode::None));
+    let open = if adopt { Journal::adopt } else { Journal::open };
+    let journal = open(&run.directory, key)?;
+    let (plugin, settings) = (&prepared.plugin, &prepared.settings);
+    clean(run, journal, scope, plugin, settings, reporter, Arc::clone(interrupt))
+}
