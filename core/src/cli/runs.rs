@@ -25,7 +25,7 @@ use crate::{
     journal::{Journal, Key},
     pipeline::Undo,
     publication::Publication,
-    report::{Outcome, print_line},
+    report::print_line,
     runs::{self, Run, State},
     settings::{Environment, Resolved, Row, Use, core_rows, rows_for},
     source,
@@ -330,16 +330,21 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
     if !found {
         super::print(&format!("no run left anything in {}\n", base.display()));
     } else if !yes {
-        super::print(match choice {
-            Some(Choice::Forget) => {
-                "nothing was changed; give --yes to forget the run, whose resources stay then\n"
-            }
-            _ => "nothing was removed; give --yes to remove all of this\n",
-        });
+        super::print(unchanged(choice));
     }
     match first {
         Some(error) => Err(Error::new(error.stage, "not everything could be removed")),
         None => Ok(()),
+    }
+}
+
+/// What `gc` says at the end without `--yes`.
+fn unchanged(choice: Option<Choice>) -> &'static str {
+    match choice {
+        Some(Choice::Forget) => {
+            "nothing was changed; give --yes to forget the run, whose resources stay then\n"
+        }
+        Some(Choice::Adopt) | None => "nothing was removed; give --yes to remove all of this\n",
     }
 }
 
