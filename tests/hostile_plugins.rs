@@ -174,6 +174,38 @@ fn an_inventory_shows_what_undo_leaves_and_takes_in_a_cloud() {
     }
 }
 
+/// An inventory command that fails after some calls is no empty list: what undo leaves would pass, and what it keeps would
+/// be missed.
+#[test]
+fn an_inventory_that_fails_later_fails_the_rows_that_compare() {
+    for (deed, call) in
+        [("", 3), ("", 5), ("", 8), ("forgets-the-inode", 3), ("forgets-the-inode", 8)]
+    {
+        let sandbox = Sandbox::new();
+        let cloud = sandbox.path().join("cloud");
+        fs::create_dir(&cloud).unwrap();
+        let (cloud, count) = (cloud.display(), sandbox.path().join("count"));
+        let config = sandbox.write("c.yml", &format!("HOSTILE_CLOUD: {cloud}\n"));
+        let count = count.display();
+        let listing = format!(
+            "n=$(cat '{count}' || echo 0); echo $((n + 1)) >'{count}'; [ $n -lt {call} ] || {{ echo gone >&2; exit 7; }}; ls '{cloud}'"
+        );
+        let args = [hostile().to_str().unwrap(), "--config", config.to_str().unwrap()];
+        let more = ["--only", "taken,unrecorded", "--inventory", &listing];
+        let (code, report) = report(&sandbox, &[&args[..], &more].concat(), &[("HOSTILE", deed)]);
+        let failed = with_verdict(&report, "fail");
+        assert_eq!(
+            (code, failed),
+            (3, vec!["taken".to_owned(), "unrecorded".to_owned()]),
+            "{deed} {call}: {report:#}"
+        );
+        for row in report["checks"].as_array().unwrap() {
+            let detail = row["detail"].as_str().unwrap();
+            assert!(detail.ends_with("(exit status: 7): gone"), "{deed} {call}: {detail}");
+        }
+    }
+}
+
 /// Libraries made without the SDK: the macro that makes them, and what `loads` says.
 const FORGED: [(&str, &str); 4] = [
     ("OTHER_GENERATION", "another generation of the ABI library"),

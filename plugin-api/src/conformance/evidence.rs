@@ -135,8 +135,6 @@ pub(super) struct Built {
     pub(super) images: usize,
     /// What existed after the registration and not before the build.
     pub(super) listed: Vec<String>,
-    /// Why the inventory command could not list it.
-    pub(super) unlisted: Option<String>,
     /// Two removals of everything.
     pub(super) discards: Vec<Call>,
     /// Files in the image directory afterwards.
@@ -231,6 +229,8 @@ pub(super) struct Kept {
 pub(super) struct Answer {
     /// Observations of the probe.
     pub(super) seen: Value,
+    /// How the inventory command failed.
+    pub(super) unlisted: Option<String>,
     /// The first output to standard output and standard error.
     pub(super) noise: Vec<String>,
     /// Properties of the process that were changed.

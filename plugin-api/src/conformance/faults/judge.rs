@@ -7,21 +7,21 @@ use super::{
 };
 use crate::conformance::{
     evidence::Reach,
-    judge::{Judgement, settle, survived},
+    judge::{Judgement, listed, settle, survived},
     table::Evidence,
 };
 
 /// Kinds of errors that a fault of the network does not justify.
 const UNJUSTIFIED: [&str; 3] = ["panic", "internal", "cancelled"];
 /// What is needed to observe the server.
-const BLIND: &str = "builds ended as they may, but what they made cannot be seen from here: give a command that lists the test cloud (`--inventory`), or declare `inventory`";
+const BLIND: &str = "builds ended as they may, but nothing that they made can be seen from here: `--inventory COMMAND` must list what the test cloud contains, or declare `inventory`";
 
 pub(super) fn judge(evidence: &Evidence, fault: Fault) -> Judgement {
     settle(|| {
-        if let Some(ended) = evidence.faults.get(fault.check()) {
-            survived(ended)?;
-        }
+        let ended = evidence.faults.get(fault.check());
+        ended.map_or(Ok(()), survived)?;
         let seen: Disturbed = evidence.disturbed(fault)?;
+        ended.map_or(Ok(()), listed)?;
         match &seen.reach {
             Reach::Whole => {}
             Reach::Stub => return Ok(Judgement::Skip("it is a stub".to_owned())),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Judgement, settle, survived};
+use super::{Judgement, listed, settle, survived};
 use crate::{
     Event, Resource,
     conformance::{
@@ -12,15 +12,13 @@ use crate::{
     document::Discarded,
 };
 
-/// What to do when the inventory command fails.
-const UNLISTED: &str =
-    "the command of `--inventory` must end with status 0, also when it lists nothing";
-
 /// Returns the observations of a build that ran all steps.
 pub(in crate::conformance) fn whole(evidence: &Evidence) -> Result<Built, Judgement> {
     let built = evidence.built()?;
     match &built.reach {
-        Reach::Whole if built.unlisted.is_some() => Err(Judgement::Skip("see `build`".to_owned())),
+        Reach::Whole if listed(&evidence.build).is_err() => {
+            Err(Judgement::Skip("see `build`".to_owned()))
+        }
         Reach::Whole if built.calls.iter().all(|call| call.failure.is_none()) => Ok(built),
         Reach::Whole => Err(Judgement::Skip("see `build`".to_owned())),
         Reach::Stub => Err(Judgement::Skip("it is a stub".to_owned())),
@@ -35,9 +33,7 @@ pub(in crate::conformance) fn build(evidence: &Evidence) -> Judgement {
         if let Reach::Dry(why) = &built.reach {
             return Ok(Judgement::Skip(why.clone()));
         }
-        if let Some(failure) = &built.unlisted {
-            return Ok(Judgement::Fail(failure.clone(), Some(UNLISTED.to_owned())));
-        }
+        listed(&evidence.build)?;
         let stub = built.reach == Reach::Stub;
         let mut problems: Vec<String> =
             built.refused.iter().map(|what| format!("`check` found: {what}")).collect();

@@ -1,7 +1,7 @@
 //! Judges steps that were asked to stop.
 
 use super::{
-    Judgement, settle, survived,
+    Judgement, listed, settle, survived,
     undo::{BLIND, sound},
 };
 use crate::conformance::{
@@ -16,6 +16,7 @@ pub(in crate::conformance) fn clean(evidence: &Evidence) -> Judgement {
     settle(|| {
         sound(evidence)?;
         let Cancelled { stopped, begun, left, .. } = evidence.cancelled()?;
+        listed(&evidence.cancel)?;
         if stopped.iter().all(|one| one.after.is_none()) {
             return Ok(Judgement::Skip("see `cancel-before`".to_owned()));
         }

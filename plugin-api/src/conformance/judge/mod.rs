@@ -9,7 +9,10 @@ pub(super) mod file;
 pub(super) mod marked;
 pub(super) mod undo;
 
-use super::{evidence::Ended, table::Evidence};
+use super::{
+    evidence::{Answer, Ended},
+    table::Evidence,
+};
 use crate::Description;
 
 /// Verdict of a judge.
@@ -49,6 +52,20 @@ pub(super) fn survived(ended: &Ended) -> Result<(), Judgement> {
         Ended::Died(death) => Err(Judgement::Skip(format!("see `{}`", death.check))),
         Ended::Refused(message, hint) => Err(Judgement::Fail(message.clone(), hint.clone())),
         Ended::Answered(_) | Ended::Omitted(_) => Ok(()),
+    }
+}
+
+/// What to do when the inventory command fails.
+const UNLISTED: &str =
+    "the command of `--inventory` must end with status 0, also when it lists nothing";
+
+/// Fails a check that compares what exists, when the inventory command has failed.
+pub(super) fn listed(ended: &Ended) -> Result<(), Judgement> {
+    match ended {
+        Ended::Answered(Answer { unlisted: Some(failure), .. }) => {
+            Err(Judgement::Fail(failure.clone(), Some(UNLISTED.to_owned())))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Judgement,
     build::{discard, ledger, whole},
-    description, settle, survived,
+    description, listed, settle, survived,
 };
 use crate::{
     Event, Resource,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What is needed to observe a cloud.
-pub(super) const BLIND: &str = "what it made cannot be seen from here: give a command that lists the test cloud (`--inventory`)";
+pub(super) const BLIND: &str = "nothing that it made can be seen from here: `--inventory COMMAND` must list what the test cloud contains";
 
 pub(in crate::conformance) fn gone(evidence: &Evidence) -> Judgement {
     settle(|| {
@@ -147,6 +147,7 @@ pub(in crate::conformance) fn taken(evidence: &Evidence) -> Judgement {
     settle(|| {
         survived(&evidence.undo)?;
         let taken = undone(evidence)?.taken.unwrap_or_default();
+        listed(&evidence.undo)?;
         if let Some(obstacle) = taken.obstacle {
             return Ok(Judgement::Skip(format!("the build that takes the name: {obstacle}")));
         }
@@ -163,6 +164,7 @@ pub(in crate::conformance) fn taken(evidence: &Evidence) -> Judgement {
 pub(in crate::conformance) fn unrecorded(evidence: &Evidence) -> Judgement {
     settle(|| {
         let all = undone(evidence)?.unrecorded;
+        listed(&evidence.undo)?;
         if all.is_empty() {
             return Ok(Judgement::Skip("it reports nothing as created, see `ledger`".to_owned()));
         }

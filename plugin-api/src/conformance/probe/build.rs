@@ -38,7 +38,6 @@ pub(super) fn probe(lab: &Lab<'_>) -> Built {
     walk(lab, &host, steps.as_ref(), &build, &mut built);
     let sight = Sight::of(lab, NAME);
     built.listed = sight.more_than(&nothing);
-    built.unlisted = nothing.failure.or(sight.failure);
     let resources = resources(&host);
     if !resources.is_empty() {
         for _ in 0..2 {

@@ -39,13 +39,15 @@ pub(in crate::conformance) struct Lab<'a> {
     /// Suffix of the identifiers of runs, and in part of the names of images: a cloud remembers what earlier checks
     /// have left there.
     moment: u128,
+    /// How the inventory command failed first.
+    unlisted: Mutex<Option<String>>,
 }
 
 impl<'a> Lab<'a> {
     pub(in crate::conformance) fn new(subject: Box<dyn Subject>, job: &'a Job, ways: Ways) -> Self {
         let moment = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
         let (hosts, check) = (Mutex::default(), Mutex::default());
-        Self { subject, job, ways, hosts, check, moment }
+        Self { subject, job, ways, hosts, check, moment, unlisted: Mutex::default() }
     }
 
     pub(in crate::conformance) fn description(&self) -> &Description {
@@ -222,6 +224,16 @@ impl<'a> Lab<'a> {
         let needs = &self.description().disk;
         let size = needs.minimum_bytes.unwrap_or_default().max(DISK_BYTES);
         size.next_multiple_of(needs.multiple_of_bytes.unwrap_or(1).max(1))
+    }
+
+    /// Records that the inventory command failed: what it has not listed is not absent.
+    pub(in crate::conformance) fn is_unlisted(&self, failure: String) {
+        self.unlisted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+    }
+
+    /// Returns how the inventory command failed first.
+    pub(in crate::conformance) fn unlisted(&self) -> Option<String> {
+        self.unlisted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(in crate::conformance) fn panics(&self) -> Vec<String> {

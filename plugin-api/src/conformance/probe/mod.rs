@@ -176,6 +176,7 @@ pub(super) fn perform(job: &Job, ways: Ways) {
     let (panics, secrets, leaks) = (lab.panics(), lab.searched().len(), lab.leaks(&seen));
     job.answer(&Answer {
         seen,
+        unlisted: lab.unlisted(),
         noise: noise.output(),
         changes: surroundings.changes(),
         panics,

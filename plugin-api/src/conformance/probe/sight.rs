@@ -23,8 +23,6 @@ enum Source {
 pub(in crate::conformance) struct Sight {
     /// Objects by description, each with its content if it has any.
     things: BTreeMap<(Source, String), Vec<u8>>,
-    /// Why the inventory command could not list them.
-    pub(super) failure: Option<String>,
 }
 
 impl Sight {
@@ -37,12 +35,11 @@ impl Sight {
             let content = fs::read(entry.path()).unwrap_or_default();
             things.insert((Source::Directory, format!("file `{file}`")), content);
         }
-        let (lines, failure) = match inventory(lab) {
-            Ok(lines) => (lines, None),
-            Err(failure) => (Vec::new(), Some(failure)),
-        };
-        let mut sight = Self { things, failure };
-        sight.add(Source::Command, lines.into_iter());
+        let mut sight = Self { things };
+        match inventory(lab) {
+            Ok(lines) => sight.add(Source::Command, lines.into_iter()),
+            Err(failure) => lab.is_unlisted(failure),
+        }
         sight
     }
 
@@ -127,7 +124,12 @@ fn inventory(lab: &Lab<'_>) -> Result<Vec<String>, String> {
             let text = String::from_utf8_lossy(&output.stdout);
             Ok(numbered(text.lines().map(str::trim).filter(|line| !line.is_empty())))
         }
-        Ok(output) => Err(format!("the inventory command failed: {}", output.status)),
+        Ok(output) => {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            let last = errors.lines().rev().map(str::trim).find(|line| !line.is_empty());
+            let last = last.map(|line| format!(": {line}")).unwrap_or_default();
+            Err(format!("the inventory command failed ({}){last}", output.status))
+        }
         Err(error) => Err(format!("the inventory command cannot be started: {error}")),
     }
 }
@@ -155,7 +157,6 @@ mod tests {
                 .iter()
                 .map(|(k, v)| ((Source::Directory, (*k).to_owned()), v.as_bytes().to_vec()))
                 .collect(),
-            failure: None,
         };
         let before = sight(&[("a", "1"), ("b", "1"), ("c", "1")]);
         let after = sight(&[("a", "1"), ("b", "2"), ("d", "1")]);
