@@ -189,16 +189,16 @@ fn a_new_program_continues_an_upload_to_a_service() {
 
 /// Passes requests on to a service, and withholds the answer to the one of this number; the URL, and a receiver that returns
 /// when the service has answered it.
-fn withholding(service: &str, number: usize) -> (String, Receiver<()>) {
+fn withholding(service: &str, number: usize) -> (String, Receiver<()>, Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let service = service.trim_start_matches("http://").to_owned();
-    let (answered, wait) = channel();
+    let ((answered, wait), (given_up, end)) = (channel(), channel());
     thread::spawn(move || {
         for (request, client) in listener.incoming().enumerate() {
             let (mut client, mut server) = (client.unwrap(), TcpStream::connect(&service).unwrap());
             let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            let answered = answered.clone();
+            let (answered, given_up) = (answered.clone(), given_up.clone());
             thread::spawn(move || {
                 let sending = thread::spawn(move || std::io::copy(&mut from, &mut to));
                 let mut start = [0; 1];
@@ -209,6 +209,7 @@ fn withholding(service: &str, number: usize) -> (String, Receiver<()>) {
                     let _ = answered.send(());
                     // Until the client gives up.
                     let _ = sending.join();
+                    let _ = given_up.send(());
                     return;
                 }
                 let _ = client.write_all(&start);
@@ -217,13 +218,14 @@ fn withholding(service: &str, number: usize) -> (String, Receiver<()>) {
             });
         }
     });
-    (url, wait)
+    (url, wait, end)
 }
 
 /// Requests of a build: the name, the upload, its content, and the image.
 const BEFORE_THE_RELEASE: usize = 4;
 
-/// Interrupted at each of its requests, whose answer never arrives, a build removes what it created.
+/// Interrupted at each of its requests, whose answer never arrives, a build removes what it created. Killed there, it
+/// ends the request with it, and `gc` removes the rest.
 #[test]
 fn an_interrupted_build_of_a_new_program_leaves_nothing_at_a_service() {
     if !needs_python() || !needs(&["jq", "curl"]) {
@@ -233,19 +235,39 @@ fn an_interrupted_build_of_a_new_program_leaves_nothing_at_a_service() {
         let (sandbox, cloud) = (Sandbox::new(), HttpCloud::start());
         let file = program(&sandbox, language);
         sandbox.disk("disk.raw", 4, 1);
-        for number in 0..BEFORE_THE_RELEASE {
-            let (url, answered) = withholding(&cloud.url, number);
+        let signals = ["-INT", "-KILL"];
+        for number in 0..BEFORE_THE_RELEASE * signals.len() {
+            let signal = signals[number % 2];
+            let (url, answered, given_up) = withholding(&cloud.url, number / 2);
             sandbox.write("h.yml", &format!("TIN_ENDPOINT: {url}\nTIN_KEY: not-a-real-key\n"));
             let build =
                 ["--disk", "disk.raw", "--provider-file", &file, "-p", "tin", "-c", "h.yml"];
             let mut command = sandbox.command(&build);
             let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             answered.recv_timeout(PATIENCE).unwrap();
-            tool(sandbox.path(), &["kill", "-INT", &child.id().to_string()]);
+            tool(sandbox.path(), &["kill", signal, &child.id().to_string()]);
             let output = child.wait_with_output().unwrap();
             let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-            let case = format!("{language}, request {number}: {errors}");
-            assert_eq!(output.status.code(), Some(130), "{case}");
+            let case = format!("{language}, {signal} at request {}: {errors}", number / 2);
+            given_up.recv_timeout(PATIENCE).unwrap();
+            if signal == "-KILL" {
+                assert_eq!(output.status.code(), None, "{case}");
+                if number / 2 == BEFORE_THE_RELEASE - 1 {
+                    // With the address of another place, which answers that it has nothing of that name.
+                    let of_place = fs::read_to_string(sandbox.path().join("h.yml")).unwrap();
+                    sandbox.write("h.yml", &of_place.replace(&url, &cloud.url));
+                    let gc = sandbox.run(&["gc", "--yes"]);
+                    assert!(
+                        gc.code == 8 && gc.stderr.contains("it is at"),
+                        "{case}: {}",
+                        gc.stderr
+                    );
+                    sandbox.write("h.yml", &of_place);
+                }
+                sandbox.run(&["gc", "--yes"]).succeeded();
+            } else {
+                assert_eq!(output.status.code(), Some(130), "{case}");
+            }
             let listed = tool(sandbox.path(), &["curl", "-s", &format!("{}/list", cloud.url)]);
             assert_eq!(listed, "", "{case}");
         }

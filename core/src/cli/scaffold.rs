@@ -271,7 +271,7 @@ mod tests {
         let (_, source) = CRATE[1];
         let own = source.split("#[cfg(test)]").next().unwrap().lines().map(str::trim);
         let own = own.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
-        assert!(own <= 180, "a provider takes {own} lines");
+        assert!(own <= 190, "a provider takes {own} lines");
     }
 
     #[test]
