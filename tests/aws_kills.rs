@@ -101,7 +101,7 @@ fn another_account_neither_resumes_nor_collects_a_run() {
     sandbox.write("config.yml", &other.config(&[]));
     let gc = Run::of(&sandbox.command(&["gc", "--yes"]).output().unwrap(), None);
     let shown = format!("{}{}", gc.stdout, gc.stderr);
-    assert!(gc.code == 5 && shown.contains("belongs to"), "{}: {shown}", gc.code);
+    assert!(gc.code == 8 && shown.contains("belongs to"), "{}: {shown}", gc.code);
     let resume = Run::of(&sandbox.command(&["resume", &id]).output().unwrap(), None);
     assert_ne!(resume.code, 0, "{}", resume.stderr);
     assert_eq!(account.owned("snapshots"), before);

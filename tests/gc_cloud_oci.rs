@@ -272,7 +272,7 @@ fn a_registry_that_neither_lists_nor_deletes_is_named_with_what_to_do() {
     let clock = Clock::new(sandbox.path().join("clock"));
     clock.jump(LATER);
     let run = collect(&reference, &clock, &["--yes"]);
-    run.failed(9, &["storage.delete.enabled", "not everything could be removed", &before[0]]);
+    run.failed(8, &["storage.delete.enabled", "not everything could be removed", &before[0]]);
     let refused = json!([{"path": "*/tags/list", "fault": {"status": {"code": 403}}}]);
     let proxy = proxy(&registry, &refused);
     let run = collect(&behind(&proxy), &clock, &["--yes"]);

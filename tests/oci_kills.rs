@@ -76,7 +76,7 @@ fn another_repository_neither_resumes_nor_collects_a_run() {
     let gc = Run::of(&sandbox.command(&["gc", "--yes"]).output().unwrap(), None);
     let shown = format!("{}{}", gc.stdout, gc.stderr);
     assert!(
-        gc.code == 5 && shown.contains("belongs to `") && shown.contains("team/disk`"),
+        gc.code == 8 && shown.contains("belongs to `") && shown.contains("team/disk`"),
         "{shown}"
     );
     let resume = Run::of(&sandbox.command(&["resume", &id]).output().unwrap(), None);

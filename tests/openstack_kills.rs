@@ -161,7 +161,7 @@ fn another_projects_credentials_neither_resume_nor_collect_a_run() {
     let images = cloud.images(name, "builders");
     sandbox.write("config.yml", &cloud.config("builder", "partners", &[]));
     let gc = Run::of(&sandbox.command(&["gc", "--yes"]).output().unwrap(), None);
-    assert_eq!(gc.code, 5, "{}{}", gc.stdout, gc.stderr);
+    assert_eq!(gc.code, 8, "{}{}", gc.stdout, gc.stderr);
     let shown = format!("{}{}", gc.stdout, gc.stderr);
     assert!(shown.contains("belongs to project"), "{shown}");
     let resume = Run::of(&sandbox.command(&["resume", &id]).output().unwrap(), None);

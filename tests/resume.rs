@@ -157,7 +157,7 @@ fn a_run_is_forgotten_by_its_name_alone() {
     let ids: Vec<&str> = runs.iter().map(|run| run["id"].as_str().unwrap()).collect();
     let [first, second] = ids[..] else { panic!("{runs:#?}") };
     let gc = |words: &[&str]| bench.sandbox.run(&[&["gc"], words].concat());
-    gc(&["--forget", "r-1", "--yes"]).failed(2, &["there is no run `r-1`"]);
+    gc(&["--forget", "r-1", "--yes"]).failed(2, &["no run `r-1` without a process"]);
     gc(&["--forget", first, "--adopt", first]).failed(2, &["--adopt"]);
     let preview = gc(&["--forget", first]);
     preview.succeeded();

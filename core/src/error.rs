@@ -34,6 +34,8 @@ pub enum Stage {
     Attestation,
     /// The removal of an intermediate or a replaced image, after the image was released.
     CleanUp,
+    /// The removal of what an unfinished build left.
+    Leftovers,
     /// Another process is at work on what was asked for.
     InUse,
     /// The deprecation of older images, after the image was released.
@@ -154,6 +156,7 @@ impl Error {
             Stage::Source => crate::exit::SOURCE,
             Stage::Disk => crate::exit::DISK,
             Stage::InUse => crate::exit::UNAVAILABLE,
+            Stage::Leftovers => crate::exit::LEFTOVERS,
             Stage::Provider(_) if self.retryable => crate::exit::UNAVAILABLE,
             Stage::Provider(kind) => provider_code(kind),
             Stage::Attestation
@@ -179,7 +182,7 @@ impl Error {
             Stage::InUse => "in_use",
             Stage::Provider(kind) => kind.code(),
             Stage::Attestation => "attestation",
-            Stage::CleanUp => "clean_up",
+            Stage::CleanUp | Stage::Leftovers => "clean_up",
             Stage::Deprecation => "deprecation",
             Stage::Registry => "registry",
             Stage::Result => "result",

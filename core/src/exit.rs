@@ -19,7 +19,7 @@ pub const REFUSED: u8 = 6;
 /// The cloud, or a server to download from, could not be reached or requested a later retry, or another process is at work
 /// on the same build; the same command may succeed.
 pub const UNAVAILABLE: u8 = 7;
-/// The build failed, and something it created could not be removed.
+/// The build failed, and something it created could not be removed; or `gc` could not remove everything.
 pub const LEFTOVERS: u8 = 8;
 /// The image exists and stays, but a later step failed: its provenance statement, the removal of intermediates or of
 /// the replaced image, the deprecation of older images, or the notification of the registry; `build-image resume` completes it. Or the result could

@@ -14,8 +14,8 @@ use crate::{
 
 const ABOUT: &str = "Turns a disk image or an installer ISO into a registered cloud image.";
 const NOTES: &str = "\
-Every setting can also be given in the configuration file as KEY: value, or in the
-environment as F5_KEY. Flags take precedence over the file, the file over the environment.
+Every setting can also be given in the configuration file as KEY: value, or in the environment as F5_KEY.
+Flags take precedence over the file, the file over the environment.
 With -p NAME, --help also lists the settings of that provider.";
 
 /// Returns the invocations of the main jobs.

@@ -58,7 +58,7 @@ pub(super) fn gc_parser() -> Command {
             "show what a run that is not trusted uses and would remove; with --yes, trust it and remove that",
         ))
         .arg(Arg::new("FORGET").long("forget").value_name("RUN").conflicts_with("ADOPT").help(
-            "show what a run has left in the cloud; with --yes, remove the run and its files, and leave that where it is",
+            "show what a run has announced in the cloud; with --yes, remove the run and its files, and leave that where it is",
         ))
 }
 
@@ -290,8 +290,8 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
         groups.clear();
     }
     if let Some(name) = name.as_ref().filter(|_| runs.is_empty() && groups.is_empty()) {
-        return Err(Error::usage(format!("there is no run `{name}` in `{}`", base.display()))
-            .hint("build-image runs lists them; one that is at work cannot be named"));
+        let text = format!("no run `{name}` without a process was found in `{}`", base.display());
+        return Err(Error::usage(text).hint("build-image runs lists runs, also those at work"));
     }
     let interrupt = Arc::new(Interrupt::default());
     if yes {

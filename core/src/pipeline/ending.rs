@@ -87,9 +87,24 @@ impl Pipeline<'_> {
         let script = script.map(|script| directory.join(&script.name).display().to_string());
         let command = script.map(|script| shell_quote(&script)).or_else(|| {
             let file = shell_quote(outcome.file.as_ref()?);
-            Some(format!("build-image --disk {file} -p {platform}"))
+            Some(format!("build-image --disk {file} -p {platform}{}", self.same_flags()))
         });
         command.map(|command| self.host.shown(&command))
+    }
+
+    /// Returns the flags of this build that the command that continues needs too.
+    fn same_flags(&self) -> String {
+        let plugins = &self.settings.core().plugins;
+        let flags = [
+            ("-c", &plugins.config_file),
+            ("--provider-dir", &plugins.directory),
+            ("--provider-file", &plugins.file),
+        ];
+        let set = flags.into_iter().filter_map(|(flag, path)| {
+            let path = path.as_ref()?.display().to_string();
+            Some(format!(" {flag} {}", shell_quote(&path)))
+        });
+        set.collect()
     }
 
     fn end_journal(&self, result: &str) {

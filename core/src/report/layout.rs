@@ -5,6 +5,9 @@ use std::os::fd::AsFd;
 /// Narrowest room for a text, columns: below it, an indent is given up.
 const NARROWEST: usize = 20;
 
+/// Units that stay in the line of their number.
+const UNITS: [&str; 9] = ["B", "KiB", "MiB", "GiB", "TiB", "MiB/s", "s", "min", "h"];
+
 /// Returns the columns of a terminal; `None` when it is not one.
 pub(crate) fn columns(terminal: impl AsFd) -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(terminal).ok()?;
@@ -14,18 +17,32 @@ pub(crate) fn columns(terminal: impl AsFd) -> Option<usize> {
 /// Breaks a text between words into lines of at most `room` columns; a longer word has a line for itself.
 pub(crate) fn wrapped(text: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in text.split(' ') {
+    for word in words(text) {
         let Some(line) = lines.last_mut() else { break };
         if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
-            lines.push(word.to_owned());
+            lines.push(word);
             continue;
         }
         if !line.is_empty() {
             line.push(' ');
         }
-        line.push_str(word);
+        line.push_str(&word);
     }
     lines
+}
+
+/// Returns the words of a text; a number and its unit are one.
+fn words(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        let is_unit = UNITS.contains(&word.trim_end_matches([')', ',', '.', ';', ':']));
+        let is_number = |last: &&mut String| last.ends_with(|end: char| end.is_ascii_digit());
+        match words.last_mut().filter(|last| is_unit && is_number(last)) {
+            Some(number) => *number = format!("{number} {word}"),
+            None => words.push(word.to_owned()),
+        }
+    }
+    words
 }
 
 /// Breaks a line that starts with `start`; the lines that follow are indented by its length.
@@ -86,6 +103,7 @@ mod tests {
                 "     hint: one two three four\n     five six",
             ),
             ("error: https://example.org/a/long/word", "error:\nhttps://example.org/a/long/word"),
+            ("  done  it was written in (2.9 s)", "  done  it was written in\n        (2.9 s)"),
             ("short", "short"),
             ("", ""),
         ] {

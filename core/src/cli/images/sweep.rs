@@ -83,7 +83,7 @@ pub(in crate::cli) fn run(args: &[String], environment: &Environment) -> Result<
     if left.is_empty() {
         return Ok(());
     }
-    Err(Error::new(Stage::CleanUp, "not everything could be removed"))
+    Err(Error::new(Stage::Leftovers, "not everything could be removed"))
 }
 
 /// Removes what was decided; after an interruption the other runs stay. Returns what still exists of those that were

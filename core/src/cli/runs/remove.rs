@@ -61,12 +61,13 @@ pub(super) fn remove(
         drop(Journal::adopt(&run.directory, key)?);
     }
     if !run.resources.is_empty() && choice != Some(Choice::Forget) {
-        let leftovers = in_the_cloud(run, &scope, adopt, key, environment, interrupt)?;
+        let leftovers = in_the_cloud(run, &scope, adopt, key, environment, interrupt)
+            .map_err(|error| or_forget(error, run))?;
         let reporter = Reporter::new(OutputMode::of_stderr(environment));
         leftovers.iter().for_each(|leftover| reporter.left_behind(leftover));
         if !leftovers.is_empty() {
             return Err(Error::new(
-                Stage::Disk,
+                Stage::Leftovers,
                 format!("run `{}` still has something that could not be removed", run.id),
             )
             .hint(format!(
@@ -87,6 +88,13 @@ pub(super) fn remove(
         _ => format!("{}  removed\n", run.id),
     });
     Ok(())
+}
+
+/// Adds to an error that keeps the provider from being asked what the user can do without it.
+fn or_forget(error: Error, run: &Run) -> Error {
+    let forget = format!("to leave what it lists: build-image gc --forget {} --yes", run.id);
+    let hint = error.hint.as_ref().map_or(forget.clone(), |hint| format!("{hint}; {forget}"));
+    error.hint(hint)
 }
 
 /// Finishes the publication of a released run; removes the files of any other.
