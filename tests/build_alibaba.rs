@@ -4,7 +4,9 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path, process::Command};
 
 use build_image_emulator_alibaba::{Config, StateDir, Stored};
 
-use crate::harness::{Iso, Sandbox, TinyIso, Turn, needs_qemu, sandbox_walk, until};
+use crate::harness::{
+    Iso, Sandbox, TinyIso, Turn, needs_qemu, plugin_directory, sandbox_walk, until,
+};
 
 /// Compares two raw disks with qemu-img.
 #[track_caller]
@@ -230,4 +232,32 @@ fn a_cloud_image_without_upload_is_published_and_needs_no_credentials() {
         fs::metadata(sandbox.path().join("images/disk.alibaba.tar.gz")).unwrap().len() > 1 << 20
     );
     assert_eq!(run.member("location"), sandbox.path().join("images").to_str().unwrap());
+}
+
+/// The command that continues from the published file is the one that works: with the configuration of the build.
+#[test]
+fn the_command_after_a_build_without_upload_makes_the_image() {
+    let sandbox = Sandbox::with_cloud();
+    sandbox.disk("my disk.raw", 4, 1);
+    let plugins = plugin_directory().display().to_string();
+    let build = ["--disk", "my disk.raw", "-p", "alibaba", "-c", "config.yml"];
+    let build = [&build[..], &["--provider-dir", &plugins, "--no-upload"]].concat();
+    let run = sandbox.run(&build);
+    run.succeeded();
+    let next = run.member("next").as_str().unwrap();
+    assert!(
+        next.ends_with(&format!("-p alibaba -c config.yml --provider-dir {plugins}")),
+        "{next}"
+    );
+    let program = Path::new(env!("CARGO_BIN_EXE_build-image"));
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", program.parent().unwrap().display());
+    let mut shell = Command::new("sh");
+    shell.current_dir(sandbox.path()).args(["-c", next]);
+    let command = sandbox.command(&[]);
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("PATH", path);
+    let output = shell.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    sandbox.cloud_has_only(1);
 }

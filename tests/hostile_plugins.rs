@@ -174,8 +174,8 @@ fn an_inventory_shows_what_undo_leaves_and_takes_in_a_cloud() {
     }
 }
 
-/// An inventory command that fails after some calls is no empty list: what undo leaves would pass, and what it keeps would
-/// be missed.
+/// An inventory command that fails after some calls does not count as an empty list: what undo leaves would pass, and what
+/// it keeps would be missed.
 #[test]
 fn an_inventory_that_fails_later_fails_the_rows_that_compare() {
     for (deed, call) in

@@ -172,6 +172,13 @@ fn a_run_is_forgotten_by_its_name_alone() {
     assert_eq!(left.len(), 1);
     assert_eq!(left[0]["id"], second);
     assert_eq!(bench.status("open_uploads"), 2);
+    // Without the settings of the build, forgetting it is all that is left.
+    let [config, away] = ["config.yml", "away.yml"].map(|name| bench.sandbox.path().join(name));
+    fs::rename(&config, &away).unwrap();
+    let refused = gc(&["--yes"]);
+    assert_eq!((refused.code, bench.runs().len()), (2, 1), "{}", refused.stderr);
+    assert!(refused.stderr.contains(&format!("gc --forget {second} --yes")), "{}", refused.stderr);
+    fs::rename(&away, &config).unwrap();
     gc(&["--yes"]).succeeded();
     assert_eq!((bench.status("open_uploads"), bench.runs().len()), (1, 0));
     assert!(!bench.sandbox.path().join("artifacts").exists());

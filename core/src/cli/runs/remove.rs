@@ -79,8 +79,8 @@ pub(super) fn remove(
     let _alone = Journal::hold(&run.directory)?;
     end_publication(run)?;
     remove_unfinished(run);
-    if let Some(folder) = run.artifacts.as_ref().filter(|folder| is_below(folder, base)) {
-        artifacts::remove_left(folder, base);
+    if let Some(directory) = run.artifacts.as_ref().filter(|path| is_below(path, base)) {
+        artifacts::remove_left(directory, base);
     }
     artifacts::remove_run(&run.directory, base);
     cli::print(&match (choice, run.resources.len()) {
@@ -90,8 +90,11 @@ pub(super) fn remove(
     Ok(())
 }
 
-/// Adds to an error that keeps the provider from being asked what the user can do without it.
+/// Adds to an error of settings or of the plugin what the user can do without the provider.
 fn or_forget(error: Error, run: &Run) -> Error {
+    if !matches!(error.stage, Stage::Usage | Stage::Settings | Stage::Plugin) {
+        return error;
+    }
     let forget = format!("to leave what it lists: build-image gc --forget {} --yes", run.id);
     let hint = error.hint.as_ref().map_or(forget.clone(), |hint| format!("{hint}; {forget}"));
     error.hint(hint)
@@ -125,10 +128,10 @@ fn end_publication(run: &Run) -> Result<()> {
 
 /// Removes files outside its own directories that a run was writing, under their temporary names.
 fn remove_unfinished(run: &Run) {
-    if let Some(folder) = run.build.image_dir.as_deref().map(Path::new) {
-        remove_abandoned(folder, &format!(".{}.", run.build.file_stem));
+    if let Some(directory) = run.build.image_dir.as_deref().map(Path::new) {
+        remove_abandoned(directory, &format!(".{}.", run.build.file_stem));
         // Also those of tests whether the directory is writable.
-        remove_abandoned(folder, ".build-image.probe.");
+        remove_abandoned(directory, ".build-image.probe.");
     }
 }
 
