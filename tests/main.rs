@@ -116,6 +116,7 @@ mod resources;
 mod resume;
 mod resume_settings;
 mod reuse;
+mod run_continued;
 mod seams;
 mod secret_leaks;
 mod signals;

@@ -18,7 +18,7 @@ use build_image_plugin_api::{
         DiskBytes, Refusal, Report, Subject, Suite, Ways, can_disturb, check_ids, plain_disk, serve,
     },
 };
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, builder::NonEmptyStringValueParser, value_parser};
 
 use super::unknown::nearest_word;
 use crate::{
@@ -62,6 +62,8 @@ pub(super) fn command() -> Command {
             Arg::new("INVENTORY")
                 .long("inventory")
                 .value_name("COMMAND")
+                // An empty command would list nothing, and so find nothing that was left.
+                .value_parser(NonEmptyStringValueParser::new())
                 .help("shell command that lists the test cloud, one thing per line: leftovers are found"),
         )
         .arg(

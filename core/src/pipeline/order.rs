@@ -32,6 +32,7 @@ use crate::{
     plugins::{Plugin, RunHost},
     publication::{Publication, Translation},
     report::{Outcome, Reporter},
+    runs,
     settings::{Environment, Resolved},
     signature::Algorithm,
     source::Slot,
@@ -130,7 +131,7 @@ impl<'a> Pipeline<'a> {
         check_firmware(settings, plan.disk.as_ref().map(|disk| &disk.facts))?;
         super::sbom::check_settings(settings)?;
         let has_directory = journal.is_none();
-        let journal = journal.map_or_else(|| Journal::open(&plan.run, &key), Ok)?;
+        let journal = journal.map_or_else(|| open_journal(&plan, &key), Ok)?;
         let own_settings = settings.for_provider(rows);
         let document = serde_json::to_value(&own_settings).unwrap_or_default();
         let earlier = Earlier::new(journal.entries().to_vec(), &document).warned(&reporter);
@@ -395,6 +396,21 @@ impl<'a> Pipeline<'a> {
     pub(super) fn fails_late(&mut self, error: Error) {
         self.late.push(error);
     }
+}
+
+/// Opens the journal of the run.
+///
+/// # Errors
+/// When it cannot be written, or another process has continued or completed the run since this one was planned.
+fn open_journal(plan: &Plan, key: &Arc<Key>) -> Result<Journal> {
+    let journal = Journal::open(&plan.run, key)?;
+    if runs::processes(journal.entries()) == plan.processes {
+        return Ok(journal);
+    }
+    if journal.is_fresh() {
+        artifacts::remove_run(&plan.run, &plan.base);
+    }
+    Err(runs::continued(&plan.build.run_id))
 }
 
 /// Returns the entry of a process that resumes a run.

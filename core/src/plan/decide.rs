@@ -139,6 +139,8 @@ pub struct Plan {
     pub(super) draws: Draws,
     /// The parameters that the provider's steps received in an earlier process of the run.
     pub(super) earlier: Option<Box<Build>>,
+    /// Number of processes that have worked on the run before.
+    pub processes: usize,
 }
 
 impl Plan {
@@ -160,7 +162,6 @@ impl Plan {
         let virtual_size = virtual_size(platform, description, &source, installation.as_ref())?;
         let set = settings.core();
         let upload = description.uploads && !set.run.no_upload;
-        let run_id = draws.run_id.clone();
         let (image_name, image_name_chosen) =
             image_name(description, settings, &source, &names.seed, &stem, &draws.name_suffix)?;
         let bundle = bundle(settings)?;
@@ -170,7 +171,7 @@ impl Plan {
         let packs = upload && set.publication.image_dir.is_some() && !is_ready;
         let publishes = packs || description.uploads && !upload;
         let mut build = Build::default()
-            .run_id(run_id.clone())
+            .run_id(draws.run_id.clone())
             .description(description_text(&source, &image_name))
             .image_name(image_name)
             .image_name_chosen(image_name_chosen)
@@ -190,13 +191,14 @@ impl Plan {
         Ok(Self {
             platform: platform.to_owned(),
             artifacts: base.join(artifacts),
-            run: base.join("runs").join(&run_id),
+            run: base.join("runs").join(&draws.run_id),
             base,
             installs,
             provisional,
             shape,
             draws: draws.clone(),
             earlier: None,
+            processes: 0,
             from_bundle,
             object,
             disk,

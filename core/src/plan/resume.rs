@@ -66,6 +66,7 @@ impl Plan {
         }
         self.keeps_shape(run)?;
         self.run.clone_from(&run.directory);
+        self.processes = run.processes;
         if let Some(base) = run.directory.ancestors().nth(2) {
             base.clone_into(&mut self.base);
         }
@@ -91,6 +92,7 @@ impl Plan {
         let draws = self.draws.clone();
         let mut whole = Self::new(&self.platform, description, settings, source, &draws)?;
         whole.earlier = self.earlier.take();
+        whole.processes = self.processes;
         whole.run.clone_from(&self.run);
         whole.base.clone_from(&self.base);
         whole.build.guest.clone_from(&self.build.guest);

@@ -13,11 +13,11 @@ use crate::{
     },
     error::{Error, Result, Stage},
     interrupt::Interrupt,
-    journal::{Journal, Key},
+    journal::{Entry, Journal, Key},
     pipeline::{clean, publish_statement},
     publication::{Committed, Publication},
     report::{Leftover, Outcome, OutputMode, Reporter},
-    runs::{Run, State},
+    runs::{Run, State, continued, processes},
     settings::Environment,
     trust::{Scope, is_below},
 };
@@ -77,6 +77,9 @@ pub(super) fn remove(
         }
     }
     let _alone = Journal::hold(&run.directory)?;
+    // The list may be minutes old: other runs were removed first.
+    let entries = Journal::snapshot(&run.directory).map(|now| now.entries).unwrap_or_default();
+    check_unchanged(run, &entries)?;
     end_publication(run)?;
     remove_unfinished(run);
     if let Some(directory) = run.artifacts.as_ref().filter(|path| is_below(path, base)) {
@@ -88,6 +91,15 @@ pub(super) fn remove(
         _ => format!("{}  removed\n", run.id),
     });
     Ok(())
+}
+
+/// Refuses a run that another process has continued since it was listed: its resources and files are others now. One that
+/// was completed or removed meanwhile has no entries.
+fn check_unchanged(run: &Run, entries: &[Entry]) -> Result<()> {
+    if entries.is_empty() || processes(entries) == run.processes {
+        return Ok(());
+    }
+    Err(continued(&run.id))
 }
 
 /// Adds to an error of settings or of the plugin what the user can do without the provider.
@@ -155,6 +167,7 @@ fn in_the_cloud(
     let reporter = Arc::new(Reporter::new(OutputMode::None));
     let open = if adopt { Journal::adopt } else { Journal::open };
     let journal = open(&run.directory, key)?;
+    check_unchanged(run, journal.entries())?;
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
     clean(run, journal, scope, plugin, settings, reporter, Arc::clone(interrupt))
 }
