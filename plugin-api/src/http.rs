@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::{Error, ErrorKind, Result, retry::Failure};
 
 pub use self::{
-    message::{Answer, Body, Outgoing},
+    message::{Answer, Body, BodyStream, Outgoing},
     proxy::environment_proxy,
 };
 /// Types of the libraries behind this module: a provider needs no dependency on them.

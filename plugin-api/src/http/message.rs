@@ -1,8 +1,9 @@
 //! Defines requests and answers.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, io, time::Duration};
 
 use bytes::Bytes;
+use futures_core::Stream;
 use reqwest::{
     Method,
     header::{HeaderMap, HeaderName, HeaderValue},
@@ -31,8 +32,27 @@ pub enum Body {
     Empty,
     /// Bytes in memory.
     Bytes(Bytes),
-    /// A stream, with its length in bytes when it is known.
-    Stream(reqwest::Body, Option<u64>),
+    /// Blocks that are made while they are sent, see [`Body::stream`].
+    Stream(BodyStream),
+}
+
+/// Blocks of a body that are made while they are sent; [`Body::stream`] makes it.
+pub struct BodyStream {
+    body: reqwest::Body,
+    /// Bytes, when known.
+    length: Option<u64>,
+}
+
+impl Body {
+    /// A stream of blocks, with the sum of their lengths in bytes when it is known. Without it the body is sent in chunks
+    /// (RFC 9112 section 7.1). A block that is an error breaks the connection, so that the server does not take the body
+    /// for complete. A stream can be sent once: each attempt needs its own.
+    pub fn stream<S>(blocks: S, length: Option<u64>) -> Self
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send + 'static,
+    {
+        Self::Stream(BodyStream { body: reqwest::Body::wrap_stream(blocks), length })
+    }
 }
 
 impl From<Vec<u8>> for Body {
@@ -96,7 +116,7 @@ impl Outgoing {
         self.header("authorization", format!("Bearer {}", token.reveal()))
     }
 
-    /// Sets the body: bytes, a text, or nothing.
+    /// Sets the body: bytes, a text, a stream, or nothing.
     pub fn body(mut self, body: impl Into<Body>) -> Self {
         self.body = body.into();
         self
@@ -125,8 +145,10 @@ impl Outgoing {
         builder = match self.body {
             Body::Empty => builder,
             Body::Bytes(bytes) => builder.body(bytes),
-            Body::Stream(body, None) => builder.body(body),
-            Body::Stream(body, Some(length)) => builder.header("content-length", length).body(body),
+            Body::Stream(BodyStream { body, length: None }) => builder.body(body),
+            Body::Stream(BodyStream { body, length: Some(length) }) => {
+                builder.header("content-length", length).body(body)
+            }
         };
         builder.build().map_err(|error| invalid(&error.without_url()))
     }

@@ -193,3 +193,39 @@ fn bodies_are_bytes_and_texts() {
         [Body::from(b"x".to_vec()), "x".into(), "x".to_owned().into(), Bytes::from("x").into()];
     assert!(all.into_iter().all(|body| bytes(body) == "x"));
 }
+
+#[test]
+fn a_stream_arrives_whole_and_an_error_in_it_breaks_the_connection() {
+    let blocks = |last: std::io::Result<Bytes>| {
+        futures_util::stream::iter([Ok(Bytes::from("first,")), last])
+    };
+    for (length, header, body) in [
+        (Some(10), "content-length: 10\r\n", "first,last"),
+        (None, "transfer-encoding: chunked\r\n", "6\r\nfirst,\r\n4\r\nlast\r\n0\r\n\r\n"),
+    ] {
+        for is_whole in [true, false] {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            let thread = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let (mut received, mut block) = (Vec::new(), [0; 256]);
+                while !received.ends_with(body.as_bytes()) {
+                    match stream.read(&mut block).unwrap_or(0) {
+                        0 => return String::from_utf8(received).unwrap(),
+                        count => received.extend_from_slice(&block[..count]),
+                    }
+                }
+                stream.write_all(b"HTTP/1.1 201 X\r\ncontent-length: 0\r\n\r\n").unwrap();
+                String::from_utf8(received).unwrap()
+            });
+            let last = if is_whole { Ok("last".into()) } else { Err(std::io::Error::other("x")) };
+            let request = Outgoing::put(&url).body(Body::stream(blocks(last), length));
+            let sent = run(client().send(request, "cannot x"));
+            assert_eq!(sent.is_ok(), is_whole, "{sent:?}");
+            let received = thread.join().unwrap();
+            // How much of a broken body is on its way is not determined.
+            assert_eq!(received.ends_with(body), is_whole, "{received}");
+            assert!(!is_whole || received.contains(header), "{received}");
+        }
+    }
+}

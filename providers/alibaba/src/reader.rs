@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use build_image_plugin_api::{Context, Disk, Error, Result};
+use build_image_plugin_api::{Context, Disk, Error, Result, http::Body};
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum_combine};
 use futures_util::stream::{AbortHandle, abortable, unfold};
@@ -81,7 +81,7 @@ pub(crate) struct BodyThrottle {
 /// A range on its way to the network.
 pub(crate) struct BodyStream {
     /// The body; ends early when the disk cannot be read or the stream is stopped.
-    pub(crate) body: reqwest::Body,
+    pub(crate) body: Body,
     /// Ends the body.
     pub(crate) stop: AbortHandle,
     /// The reading thread; its result is the CRC-64 of the bytes it read.
@@ -230,10 +230,10 @@ impl Reader {
             valve.rate_limiter.pass(count, &valve.alive).await;
             valve.alive.fetch_add(count, Ordering::Relaxed);
             (valve.on_moved)(count);
-            Some((Ok::<_, std::io::Error>(chunk), (receiver, valve)))
+            Some((Ok(chunk), (receiver, valve)))
         });
         let (chunks, stop) = abortable(chunks);
-        BodyStream { body: reqwest::Body::wrap_stream(chunks), stop, thread }
+        BodyStream { body: Body::stream(chunks, Some(length)), stop, thread }
     }
 }
 

@@ -13,7 +13,6 @@ use std::{
 
 use build_image_plugin_api::{
     Error, ErrorKind,
-    http::Body,
     retry::{Backoff, Failure, Policy, RetryAction, retry},
 };
 use futures_util::{
@@ -315,10 +314,9 @@ impl<'a> Transfer<'a> {
             on_moved: Box::new(attempt.counter()),
         };
         let flow = self.reader.flow(offset, length, valve);
-        let body = Body::Stream(flow.body, Some(length));
         let times = self.silence.load(Ordering::Relaxed);
         let stall = self.tuning.stall.saturating_mul(times);
-        let sent = self.oss.upload_part(self.key, self.upload_id, number, body, alive, stall);
+        let sent = self.oss.upload_part(self.key, self.upload_id, number, flow.body, alive, stall);
         let sent = sent.await;
         flow.stop.abort();
         // After a refusal the connection may still hold the body; this does not wait for it.

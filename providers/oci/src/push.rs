@@ -218,7 +218,6 @@ impl Push<'_> {
             .header("content-range", format!("{}-{}", open.offset, end - 1));
         call.limit = Duration::MAX;
         let body = blocks_body(blocks.to_vec(), &self.meter, open.offset);
-        let body = Body::Stream(body, Some(end - open.offset));
         let answer = self.watched(&call, body, &what).await?;
         open.moved(self.registry, &url, &answer)?;
         open.offset = answer.header("range").and_then(offset_of).unwrap_or(end);
@@ -297,10 +296,10 @@ impl Push<'_> {
                 let block = flow.block(u64::MAX).await?;
                 let next = at + block.len() as u64;
                 meter.moved(next, block.len() as u64);
-                Some((Ok::<_, std::io::Error>(block), (flow, next)))
+                Some((Ok(block), (flow, next)))
             }
         });
-        let body = Body::Stream(reqwest::Body::wrap_stream(stream), Some(layer.size));
+        let body = Body::stream(stream, Some(layer.size));
         let sent = self.watched(&call, body, &what).await;
         // A refused token was renewed, so that another attempt has it.
         if let Err(failure) = &sent

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::{Context, http};
+use build_image_plugin_api::{
+    Context,
+    http::{self, Body},
+};
 use bytes::Bytes;
 use futures_util::stream::iter;
 
@@ -55,13 +58,14 @@ impl Meter {
 }
 
 /// Returns a body of blocks that begin at `offset` of the layer.
-pub(crate) fn blocks_body(blocks: Vec<Bytes>, meter: &Arc<Meter>, offset: u64) -> reqwest::Body {
+pub(crate) fn blocks_body(blocks: Vec<Bytes>, meter: &Arc<Meter>, offset: u64) -> Body {
+    let length = blocks.iter().map(|block| block.len() as u64).sum();
     let meter = Arc::clone(meter);
     let mut position = offset;
     let counted = blocks.into_iter().map(move |block| {
         position += block.len() as u64;
         meter.moved(position, block.len() as u64);
-        Ok::<_, std::io::Error>(block)
+        Ok(block)
     });
-    reqwest::Body::wrap_stream(iter(counted))
+    Body::stream(iter(counted), Some(length))
 }

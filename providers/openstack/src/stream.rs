@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use build_image_plugin_api::{Context, Disk, Error, Result, http};
+use build_image_plugin_api::{
+    Context, Disk, Error, Result,
+    http::{self, Body},
+};
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use serde::{Deserialize, Serialize};
@@ -61,10 +64,11 @@ impl Flow {
         context: &Context,
         disk: &Disk,
         on_moved: impl Fn(u64) + Send + Sync + 'static,
-    ) -> (Self, reqwest::Body) {
+    ) -> (Self, Body) {
         let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(AHEAD);
         let state = Arc::new(State::default());
         let (context, disk, shared) = (context.clone(), disk.clone(), Arc::clone(&state));
+        let length = disk.length;
         let thread = tokio::task::spawn_blocking(move || {
             let read =
                 read(&context, &disk, &shared, |block| sender.blocking_send(Ok(block)).is_ok());
@@ -91,7 +95,8 @@ impl Flow {
                 Some((block, (receiver, state, on_moved)))
             },
         );
-        (Self { state, thread }, reqwest::Body::wrap_stream(blocks))
+        let body = Body::stream(blocks, length);
+        (Self { state, thread }, body)
     }
 
     /// Returns the number of bytes that the network has accepted.

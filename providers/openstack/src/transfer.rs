@@ -10,7 +10,7 @@ use std::{
 
 use build_image_plugin_api::{
     Context, Disk, Error, ErrorKind,
-    http::{Body, Outgoing},
+    http::Outgoing,
     retry::{Backoff, Failure},
 };
 use reqwest::Method;
@@ -55,7 +55,7 @@ impl Transfer<'_> {
         let mut outgoing = Outgoing::new(Method::PUT, url)
             .header("x-auth-token", token.secret.reveal())
             .header("content-type", "application/octet-stream")
-            .body(Body::Stream(body, self.disk.length));
+            .body(body);
         if let Some(store) = self.config.store.as_ref().filter(|_| target == "file") {
             outgoing = outgoing.header("x-image-meta-store", store);
         }
