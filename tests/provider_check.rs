@@ -362,14 +362,21 @@ fn chosen_checks_alone_are_run_and_reported() {
 #[test]
 fn a_chosen_check_says_why_another_one_prevents_it() {
     let sandbox = Sandbox::new();
-    let file = hostile().to_str().unwrap();
-    let args = [file, "--only", "taken"];
-    let (code, report) = report(&sandbox, &args, &[("HOSTILE", "upload-panic")]);
-    // It has not passed.
-    assert_eq!((code, ids(&report)), (3, vec!["taken"]));
-    assert!(report["checks"][0]["remedy"].is_string(), "{report:#}");
-    let detail = report["checks"][0]["detail"].as_str().unwrap();
-    assert!(detail.starts_with("see `build`: `upload` failed (panic)"), "{detail}");
+    let other = sandbox.write("other", "#!/bin/sh\nexit 9\n");
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
+    let [file, other] = [hostile(), &other].map(|file| file.to_str().unwrap());
+    for (file, chosen, detail) in [
+        (file, "taken", "see `build`: `upload` failed (panic)"),
+        (other, "taken", "see `loads`: plugin `"),
+    ] {
+        let args = [file, "--only", chosen];
+        let (code, report) = report(&sandbox, &args, &[("HOSTILE", "upload-panic")]);
+        // It has not passed.
+        assert_eq!((code, ids(&report)), (3, vec![chosen]), "{report:#}");
+        assert!(report["checks"][0]["remedy"].is_string(), "{report:#}");
+        let found = report["checks"][0]["detail"].as_str().unwrap();
+        assert!(found.starts_with(detail), "{found}");
+    }
 }
 
 #[test]
@@ -387,6 +394,7 @@ fn checks_that_cannot_be_chosen_are_refused() {
             &["--inventory", "true"],
             &["--inventory needs the settings of a test account", "with -c"],
         ),
+        (&["--inventory", ""], &["a value is required for `--inventory <COMMAND>`"]),
         (&["--faults", "X=y"], &["--faults needs the settings of a test account"]),
     ] {
         let args = [&["providers", "check", file.to_str().unwrap()], words].concat();

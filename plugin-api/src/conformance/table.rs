@@ -43,12 +43,17 @@ impl Evidence {
         let is_chosen = |id: &str| chosen.is_empty() || chosen.iter().any(|name| name == id);
         let mut rows: Vec<Row> =
             all().filter(|check| is_chosen(check.id)).map(|check| self.row(check)).collect();
-        for row in rows.iter_mut().filter(|row| row.verdict == Verdict::Skip) {
-            // A reference to a row that is not in the report is replaced by what that row says. A chosen check that a
-            // failure prevents has not passed.
-            let other = row.detail.strip_prefix("see `").and_then(|rest| rest.strip_suffix('`'));
-            let other = all().find(|check| Some(check.id) == other && !is_chosen(check.id));
-            if let Some(other) = other.map(|other| self.row(other)) {
+        for row in &mut rows {
+            // What a row says that is not in the report follows the reference to it. A chosen check that a failure
+            // prevents has not passed.
+            let mut followed = Vec::new();
+            while row.verdict == Verdict::Skip
+                && let Some(other) = reference(&row.detail)
+                && let Some(other) = all().find(|check| check.id == other && !is_chosen(check.id))
+                && !followed.contains(&other.id)
+            {
+                followed.push(other.id);
+                let other = self.row(other);
                 row.detail = format!("{}: {}", row.detail, other.detail);
                 if other.verdict == Verdict::Fail {
                     (row.verdict, row.remedy) = (Verdict::Fail, other.remedy);
@@ -202,6 +207,11 @@ impl Evidence {
             faults: BTreeMap::new(),
         }
     }
+}
+
+/// Returns the check to which a detail refers at its end.
+fn reference(detail: &str) -> Option<&str> {
+    Some(detail.strip_suffix('`')?.rsplit_once("see `")?.1)
 }
 
 /// Returns the observations of a probe; for a probe without any, skips with a reference to the check `owner`.

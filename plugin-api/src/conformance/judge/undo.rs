@@ -179,12 +179,13 @@ pub(in crate::conformance) fn unrecorded(evidence: &Evidence) -> Judgement {
         if problems.is_empty() && !all.iter().any(|one| one.visible) {
             return Ok(Judgement::Skip(BLIND.to_owned()));
         }
-        let kept = all.iter().filter_map(|one| one.remaining.first());
+        let kept = all.iter().flat_map(|one| &one.remaining);
         let kept: Vec<&str> = kept.map(|kept| kept.text.as_str()).collect();
         let mut detail = format!("{} moments", all.len());
-        if let Some(first) = kept.first() {
-            let times = kept.len();
-            detail.push_str(&format!("; in {times} the user is asked to look, first: {first}"));
+        if !kept.is_empty() {
+            let list = kept.join("; ");
+            detail
+                .push_str(&format!("; look for these in the test cloud, and remove them: {list}"));
         }
         Ok(Judgement::unless(&problems, detail))
     })
