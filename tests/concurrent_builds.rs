@@ -127,7 +127,7 @@ fn a_packed_disk_is_not_unpacked_while_another_build_writes_its_image() {
     let mut first = sandbox.command(&first).stdout(Stdio::null()).spawn().unwrap();
     until("its upload", || emulator.wait_for_fault(Duration::from_millis(1)));
     let run = sandbox.run(&[&args[..], &["disk.raw.gz"]].concat());
-    run.failed(5, &["error: build `", "is writing `disk"]);
+    run.failed(7, &["error: build `", "is writing `disk"]);
     assert!(!run.stderr.contains("unpack"), "{}", run.stderr);
     emulator.set_faults("[]").unwrap();
     first.kill().unwrap();

@@ -214,7 +214,29 @@ fn a_failed_build_can_be_kept_and_resumed() {
 }
 
 #[test]
-fn a_run_in_use_or_of_another_disk_is_not_resumed() {
+fn a_run_at_work_is_neither_resumed_nor_forgotten() {
+    let bench = Bench::new();
+    let emulator = bench.sandbox.emulator.as_ref().unwrap();
+    let stall = r#"[{"operation":"UploadPart","nth":3,"action":{"stall_ms":600000}}]"#;
+    emulator.set_faults(stall).unwrap();
+    let mut child = bench.start();
+    until("a part", || emulator.wait_for_fault(std::time::Duration::from_millis(1)));
+    let runs = bench.runs();
+    assert_eq!(runs[0]["state"], "running", "{runs:#?}");
+    let id = runs[0]["id"].as_str().unwrap();
+    let run = bench.sandbox.run(&["resume", id]);
+    run.failed(7, &[id, "a process is at work with it", "hint: wait"]);
+    bench.sandbox.run(&["gc", "--forget", id, "--yes"]).failed(2, &["without a process"]);
+    bench.sandbox.run(&["gc", "--yes"]).succeeded();
+    assert_eq!(bench.runs().len(), 1);
+    emulator.set_faults("[]").unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    bench.is_done(&bench.sandbox.run(&["resume", id]));
+}
+
+#[test]
+fn a_run_of_another_disk_is_not_resumed() {
     let bench = Bench::new();
     bench.sandbox.run(&["resume", "absent"]).failed(2, &["cannot find run `absent`", "hint:"]);
     bench.kill_after(20);

@@ -138,7 +138,7 @@ fn check(waiting: Waiting, meanwhile: Meanwhile) {
     let text = format!("{waiting:?} {meanwhile:?}: {}{}", ended.stdout, ended.stderr);
     // Only a clean-up has nothing left to do for a run that is gone.
     let is_right = waiting == Waiting::Collect && is_gone;
-    assert_eq!(ended.code == 0, is_right, "{text}");
+    assert_eq!(ended.code, if is_right { 0 } else { 7 }, "{text}");
     let refused = format!("run `{run}` was continued by another process meanwhile");
     assert_eq!(ended.stderr.contains(&refused), !is_right, "{text}");
     let left = bench.runs();

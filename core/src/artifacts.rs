@@ -216,7 +216,7 @@ fn lock_of(directory: &Path) -> Result<File> {
                     .map_or_else(|| "another build".to_owned(), |run| format!("build `{run}`"));
                 let text =
                     format!("{other} works in the artifacts directory `{}`", directory.display());
-                return Err(Error::new(Stage::Disk, text).hint(format!(
+                return Err(Error::new(Stage::InUse, text).hint(format!(
                     "wait until it is done, or set {ARTIFACTS_DIR} to another directory"
                 )));
             }

@@ -95,7 +95,7 @@ impl Group {
         match self.state {
             State::Running => {
                 let text = format!("build `{id}` cannot be resumed: a process is at work with it");
-                Some(Error::new(Stage::Settings, text))
+                Some(Error::new(Stage::InUse, text).hint("wait until it is done"))
             }
             State::Elsewhere => {
                 let host = self.host.as_ref().map_or("another host", |host| &host.name);

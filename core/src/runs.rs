@@ -125,7 +125,7 @@ pub fn processes(entries: &[Entry]) -> usize {
 #[must_use]
 pub fn continued(id: &str) -> Error {
     let text = format!("run `{id}` was continued by another process meanwhile");
-    Error::new(Stage::Disk, text).hint("build-image runs lists what is left of it")
+    Error::new(Stage::InUse, text).hint("build-image runs lists what is left of it")
 }
 
 impl Run {

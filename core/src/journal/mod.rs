@@ -347,7 +347,7 @@ fn lock_alone(file: &File, directory: &Path) -> Result<()> {
     lock::take(file).map_err(|error| match error {
         TryLockError::WouldBlock => {
             let text = format!("run `{}` is in use by another process", directory.display());
-            Error::new(Stage::Disk, text).hint("wait until the other build is done")
+            Error::new(Stage::InUse, text).hint("wait until the other build is done")
         }
         TryLockError::Error(error) => {
             cannot_lock("lock the journal", &directory.join(FILE), &error, ARTIFACTS_DIR)

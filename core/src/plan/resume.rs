@@ -54,7 +54,10 @@ impl Plan {
     /// When the run is in use or done, or settings that decide what is built differ; each of them is named.
     pub fn resume(&mut self, run: &Run) -> Result<()> {
         match run.state {
-            RunState::Running => return Err(cannot_resume(run, "a process is at work with it")),
+            RunState::Running => {
+                let error = cannot_resume(run, "a process is at work with it");
+                return Err(Error { stage: Stage::InUse, ..error }.hint("wait until it is done"));
+            }
             RunState::Done => return Err(cannot_resume(run, "it is done")),
             RunState::Untrusted => return Err(run.not_trusted()),
             // A run that may be running on another host was adopted by the user.

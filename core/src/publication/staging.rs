@@ -80,7 +80,7 @@ pub(super) fn refuse_second(image_dir: &Path, stem: &str, run_id: &str) -> Resul
         let owner: Owner = serde_json::from_slice(&text).unwrap_or_default();
         if read.is_ok() && owner.stem == stem && lock::is_taken(&file) {
             let text = format!("build `{other}` is writing `{stem}` in `{}`", image_dir.display());
-            return Err(Error::new(Stage::Disk, text)
+            return Err(Error::new(Stage::InUse, text)
                 .hint(format!("wait until it is done, or set {IMAGE_DIR} to another directory")));
         }
     }
@@ -108,7 +108,7 @@ pub(super) fn claim(staging: &Path, owner: &Owner) -> Result<File> {
     lock::take(&file).map_err(|error| match error {
         TryLockError::WouldBlock => {
             let text = format!("another process works on run `{}`", owner.run);
-            Error::new(Stage::Disk, text).hint("wait until it is done")
+            Error::new(Stage::InUse, text).hint("wait until it is done")
         }
         TryLockError::Error(_) => not_locked(staging, error),
     })?;
