@@ -157,7 +157,7 @@ fn a_run_is_forgotten_by_its_name_alone() {
     let ids: Vec<&str> = runs.iter().map(|run| run["id"].as_str().unwrap()).collect();
     let [first, second] = ids[..] else { panic!("{runs:#?}") };
     let gc = |words: &[&str]| bench.sandbox.run(&[&["gc"], words].concat());
-    gc(&["--forget", "r-1", "--yes"]).failed(2, &["no run `r-1` without a process"]);
+    gc(&["--forget", "r-1", "--yes"]).failed(2, &["no run `r-1` was found"]);
     gc(&["--forget", first, "--adopt", first]).failed(2, &["--adopt"]);
     let preview = gc(&["--forget", first]);
     preview.succeeded();
@@ -226,7 +226,10 @@ fn a_run_at_work_is_neither_resumed_nor_forgotten() {
     let id = runs[0]["id"].as_str().unwrap();
     let run = bench.sandbox.run(&["resume", id]);
     run.failed(7, &[id, "a process is at work with it", "hint: wait"]);
-    bench.sandbox.run(&["gc", "--forget", id, "--yes"]).failed(2, &["without a process"]);
+    bench
+        .sandbox
+        .run(&["gc", "--forget", id, "--yes"])
+        .failed(7, &["a process is at work with run"]);
     bench.sandbox.run(&["gc", "--yes"]).succeeded();
     assert_eq!(bench.runs().len(), 1);
     emulator.set_faults("[]").unwrap();

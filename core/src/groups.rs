@@ -55,6 +55,9 @@ pub struct Group {
     /// Why its journal cannot be read completely.
     #[serde(skip)]
     pub damage: Option<Error>,
+    /// Number of entries in its journal.
+    #[serde(skip)]
+    pub entries: usize,
 }
 
 /// A target of such a build.
@@ -159,6 +162,7 @@ fn read(directory: &Path, key: &Key) -> Result<Group> {
         idle_seconds: clock::seconds_since(&times.1),
         started: times.0,
         damage,
+        entries: entries.len(),
         ..Group::default()
     };
     entries.iter().for_each(|entry| follow(&mut group, entry));

@@ -108,24 +108,9 @@ pub struct Run {
     /// Path of its provenance statement, when that was made.
     #[serde(skip)]
     pub statement: Option<PathBuf>,
-    /// Number of processes that have worked on it.
+    /// Number of entries in its journal.
     #[serde(skip)]
-    pub processes: usize,
-}
-
-/// Returns the number of processes that have worked on the run of these entries.
-#[must_use]
-pub fn processes(entries: &[Entry]) -> usize {
-    let begins =
-        |entry: &&Entry| matches!(entry, Entry::RunStarted { .. } | Entry::RunResumed { .. });
-    entries.iter().filter(begins).count()
-}
-
-/// Returns the error for a run that another process has continued, completed or removed since this one read it.
-#[must_use]
-pub fn continued(id: &str) -> Error {
-    let text = format!("run `{id}` was continued by another process meanwhile");
-    Error::new(Stage::InUse, text).hint("build-image runs lists what is left of it")
+    pub entries: usize,
 }
 
 impl Run {
@@ -299,7 +284,7 @@ pub(crate) fn read(directory: &Path, key: &Key) -> Result<Run> {
     let artifacts = run.artifacts.as_ref().filter(|_| run.untrusted.is_none());
     run.bytes = [Some(&run.directory), artifacts].into_iter().flatten().map(disk_usage).sum();
     run.reached = Reached::of(&entries);
-    run.processes = processes(&entries);
+    run.entries = entries.len();
     run.statement = statement_of(&entries);
     run.resources = open_resources(&entries);
     Ok(run)

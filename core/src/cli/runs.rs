@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     artifacts,
-    error::{Error, Result},
+    error::{Error, Result, Stage},
     exit,
     interrupt::{self, Interrupt},
     journal::{Journal, Key},
@@ -290,8 +290,7 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
         groups.clear();
     }
     if let Some(name) = name.as_ref().filter(|_| runs.is_empty() && groups.is_empty()) {
-        let text = format!("no run `{name}` without a process was found in `{}`", base.display());
-        return Err(Error::usage(text).hint("build-image runs lists runs, also those at work"));
+        return Err(not_idle(&base, name, &key));
     }
     let interrupt = Arc::new(Interrupt::default());
     if yes {
@@ -336,6 +335,16 @@ pub(super) fn gc(args: &[String], environment: &Environment) -> Result<()> {
         Some(error) => Err(Error::new(error.stage, "not everything could be removed")),
         None => Ok(()),
     }
+}
+
+/// Returns the error for a name that is not that of a run or build without a process.
+fn not_idle(base: &Path, name: &str, key: &Key) -> Error {
+    if runs::list(base, key).iter().any(|run| run.id == name) {
+        let text = format!("a process is at work with run `{name}`, or with its targets");
+        return Error::new(Stage::InUse, text).hint("wait until it is done");
+    }
+    let text = format!("no run `{name}` was found in `{}`", base.display());
+    Error::usage(text).hint("build-image runs lists runs, also those at work")
 }
 
 /// What `gc` says at the end without `--yes`.

@@ -215,9 +215,10 @@ impl Journal {
                 .caused_by(&error)
         };
         let file = open_regular(&path).map_err(cannot_read)?;
-        let locked = lock::probe(&file);
         let mut text = Vec::new();
         (&file).read_to_end(&mut text).map_err(cannot_read)?;
+        // Afterwards: whoever began meanwhile is still found at work.
+        let locked = lock::probe(&file);
         let contents = line::read(&text, &path);
         Ok(JournalSnapshot {
             entries: contents.entries,
@@ -312,6 +313,24 @@ impl Journal {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Returns whether a process has worked on a build since the first `seen` entries of its journal were read. An adoption, and
+/// a clean-up, which removes what is recorded, do not count.
+#[must_use]
+pub fn is_continued(seen: usize, now: &[Entry]) -> bool {
+    let is_clean_up = |entry: &Entry| {
+        let is_gone = matches!(entry, Entry::Resource { event } if matches!(event, Event::ResourceGone { .. }));
+        is_gone || matches!(entry, Entry::RunAdopted { .. })
+    };
+    now.get(seen..).is_none_or(|more| !more.iter().all(is_clean_up))
+}
+
+/// Returns the error for a build that another process has continued, completed or removed since this one read its journal.
+#[must_use]
+pub fn continued(id: &str) -> Error {
+    let text = format!("run `{id}` was continued by another process meanwhile");
+    Error::new(Stage::InUse, text).hint("build-image runs lists what is left of it")
 }
 
 /// Returns the resources that entries plan or create and that are neither removed nor released.

@@ -26,13 +26,12 @@ use crate::{
     error::{Error, Result, Stage},
     install,
     interrupt::Interrupt,
-    journal::{Entry, HostId, Journal, Key},
+    journal::{Entry, HostId, Journal, Key, continued, is_continued},
     once::Once,
     plan::{Plan, check_space},
     plugins::{Plugin, RunHost},
     publication::{Publication, Translation},
     report::{Outcome, Reporter},
-    runs,
     settings::{Environment, Resolved},
     signature::Algorithm,
     source::Slot,
@@ -404,13 +403,13 @@ impl<'a> Pipeline<'a> {
 /// When it cannot be written, or another process has continued or completed the run since this one was planned.
 fn open_journal(plan: &Plan, key: &Arc<Key>) -> Result<Journal> {
     let journal = Journal::open(&plan.run, key)?;
-    if runs::processes(journal.entries()) == plan.processes {
+    if !is_continued(plan.entries, journal.entries()) {
         return Ok(journal);
     }
     if journal.is_fresh() {
         artifacts::remove_run(&plan.run, &plan.base);
     }
-    Err(runs::continued(&plan.build.run_id))
+    Err(continued(&plan.build.run_id))
 }
 
 /// Returns the entry of a process that resumes a run.

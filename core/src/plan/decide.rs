@@ -139,8 +139,8 @@ pub struct Plan {
     pub(super) draws: Draws,
     /// The parameters that the provider's steps received in an earlier process of the run.
     pub(super) earlier: Option<Box<Build>>,
-    /// Number of processes that have worked on the run before.
-    pub processes: usize,
+    /// Number of entries that the journal of the run had.
+    pub entries: usize,
 }
 
 impl Plan {
@@ -198,7 +198,7 @@ impl Plan {
             shape,
             draws: draws.clone(),
             earlier: None,
-            processes: 0,
+            entries: 0,
             from_bundle,
             object,
             disk,

@@ -69,7 +69,7 @@ impl Plan {
         }
         self.keeps_shape(run)?;
         self.run.clone_from(&run.directory);
-        self.processes = run.processes;
+        self.entries = run.entries;
         if let Some(base) = run.directory.ancestors().nth(2) {
             base.clone_into(&mut self.base);
         }
@@ -95,7 +95,7 @@ impl Plan {
         let draws = self.draws.clone();
         let mut whole = Self::new(&self.platform, description, settings, source, &draws)?;
         whole.earlier = self.earlier.take();
-        whole.processes = self.processes;
+        whole.entries = self.entries;
         whole.run.clone_from(&self.run);
         whole.base.clone_from(&self.base);
         whole.build.guest.clone_from(&self.build.guest);

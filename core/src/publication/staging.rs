@@ -57,7 +57,7 @@ pub(super) fn not_locked(image_dir: &Path, error: TryLockError) -> Error {
     match error {
         TryLockError::WouldBlock => {
             let text = format!("another build keeps `{display}` locked");
-            Error::new(Stage::Disk, text).hint("run the command again when it is done")
+            Error::new(Stage::InUse, text).hint("run the command again when it is done")
         }
         TryLockError::Error(error) => {
             cannot_lock("lock the directory", image_dir, &error, IMAGE_DIR)

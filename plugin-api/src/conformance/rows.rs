@@ -305,7 +305,7 @@ const CHECKS: [Check; 35] = [
         "cancel-before",
         "does not begin when it was asked to stop",
         cancel::before,
-        &[Probe::Cancel],
+        &[Probe::Build, Probe::Cancel],
         Remedy::new(
             "begin steps with `context.check_cancelled()?`",
             "begin steps with `is_cancelled`; after `true` or `cancel` answer with an error of kind `cancelled`",
@@ -315,7 +315,7 @@ const CHECKS: [Check; 35] = [
         "cancel-during",
         "stops within two seconds",
         cancel::during,
-        &[Probe::Cancel],
+        &[Probe::Build, Probe::Cancel],
         Remedy::new(
             "call `context.check_cancelled()?` in every loop, `context.wait` instead of sleeping, `context.block_on` for futures",
             "call `is_cancelled` in every loop and `wait` instead of sleeping; end requests that take longer than two seconds",

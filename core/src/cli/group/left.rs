@@ -7,7 +7,7 @@ use crate::{
     cli::runs::duration,
     error::{Error, Result},
     groups::{self, Group, Target},
-    journal::{Journal, Key},
+    journal::{Journal, Key, continued, is_continued},
     runs::{self, Run, State},
     settings::Environment,
     trust::is_below,
@@ -99,7 +99,11 @@ fn clean(group: &Group, base: &Path, is_adopted: bool) -> Result<()> {
     if let Some(error) = group.refusal().filter(|_| !is_adopted) {
         return Err(error);
     }
-    let _alone = Journal::hold(&group.directory)?;
+    let held = Journal::hold(&group.directory)?;
+    if held.is_some() && is_continued(group.entries, &Journal::snapshot(&group.directory)?.entries)
+    {
+        return Err(continued(&group.id));
+    }
     if group.untrusted.is_none() {
         remove_files(group, base);
     } else {

@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result, Stage},
     exit,
     groups::{self, Group},
-    journal::{self, Entry, HostId, Journal, Key},
+    journal::{self, Entry, HostId, Journal, Key, continued, is_continued},
     runs::{self, Run, State},
     settings::{ChosenTarget, Environment, Layers},
 };
@@ -138,16 +138,17 @@ fn attempt(
     report.ended.extend(others.into_iter().map(of_earlier));
     let chosen = open.iter().map(|target| chosen(&layers, target)).collect::<Result<Vec<_>>>()?;
     if chosen.is_empty() {
-        return finished(&group, &base, report);
+        return nothing_to_do(&group, &base, report);
     }
     let mut targets = match prepare::prepare(&args, &layers, chosen, Some(&resumed))? {
         Ready::Text(text) => return Ok(Some(text)),
         Ready::Targets(targets) => targets,
     };
+    let job = Job::open(group.id.clone(), &targets, &layers, output)?;
+    job.check_unchanged(group.entries)?;
     for (target, record) in targets.iter_mut().zip(open) {
         target.resumed = earlier_run(&base, record, &key)?;
     }
-    let job = Job::open(group.id.clone(), &targets, &layers, output)?;
     let done = group.targets.iter().filter(|record| record.is_done());
     done.for_each(|record| remove_rest(&base, record));
     let tool = env!("CARGO_PKG_VERSION").to_owned();
@@ -158,10 +159,18 @@ fn attempt(
     Ok(None)
 }
 
-/// Ends a build that was killed when all its targets were done.
-fn finished(group: &Group, base: &Path, report: &mut Report) -> Result<Option<String>> {
+/// Ends a build that was killed when all its targets were done. One of which only the named target is done is kept.
+fn nothing_to_do(group: &Group, base: &Path, report: &mut Report) -> Result<Option<String>> {
     report.begin(&group.id, "");
-    let _alone = Journal::hold(&group.directory)?;
+    report.is_kept = !group.targets.iter().all(groups::Target::is_done);
+    if report.is_kept {
+        return Ok(None);
+    }
+    let held = Journal::hold(&group.directory)?;
+    if held.is_none() || is_continued(group.entries, &Journal::snapshot(&group.directory)?.entries)
+    {
+        return Err(continued(&group.id));
+    }
     group.targets.iter().for_each(|record| remove_rest(base, record));
     super::left::remove_files(group, base);
     Ok(None)

@@ -22,7 +22,7 @@ use crate::{
     error::{Error, Result, Stage},
     groups,
     interrupt::{self, Interrupt},
-    journal::{Entry, GroupTarget, HostId, Journal, Key},
+    journal::{Entry, GroupTarget, HostId, Journal, Key, continued, is_continued},
     pipeline::{Ending, Member, Shared},
     plan::{self, Draws, Suffixes},
     random,
@@ -139,6 +139,21 @@ impl Job {
             at_work,
             first: Mutex::default(),
         })
+    }
+
+    /// Refuses a build that another process has continued or completed since its journal had this many entries.
+    ///
+    /// # Errors
+    /// When the journal is another now.
+    pub(super) fn check_unchanged(&self, entries: usize) -> Result<()> {
+        let journal = lock(&self.journal);
+        if !is_continued(entries, journal.entries()) {
+            return Ok(());
+        }
+        if journal.is_fresh() {
+            artifacts::remove_run(&self.directory, &self.base);
+        }
+        Err(continued(&self.id))
     }
 
     pub(super) fn record(&self, entry: Entry) -> Result<()> {

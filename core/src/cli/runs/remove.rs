@@ -12,12 +12,13 @@ use crate::{
         build::{self, Resumed},
     },
     error::{Error, Result, Stage},
+    groups,
     interrupt::Interrupt,
-    journal::{Entry, Journal, Key},
+    journal::{Entry, Journal, Key, continued, is_continued},
     pipeline::{clean, publish_statement},
     publication::{Committed, Publication},
     report::{Leftover, Outcome, OutputMode, Reporter},
-    runs::{Run, State, continued, processes},
+    runs::{Run, State},
     settings::Environment,
     trust::{Scope, is_below},
 };
@@ -44,42 +45,44 @@ pub(super) fn remove(
     interrupt: &Arc<Interrupt>,
 ) -> Result<()> {
     let adopt = choice == Some(Choice::Adopt);
-    if run.untrusted.is_some() && !adopt {
-        return Err(run.not_trusted());
-    }
-    if run.state == State::Elsewhere && !adopt {
-        return Err(run.is_elsewhere());
-    }
-    if let Some(damage) = &run.damage {
-        return Err(damage.clone());
-    }
-    if finishes(run) {
-        adopt::check_statement(run, environment)?;
-    }
+    check(run, adopt, environment)?;
+    let group = run.group.as_ref().filter(|id| !id.contains('/'));
+    // A build with several targets that another process resumes is about to use its runs.
+    let _group = group.map(|id| Journal::hold(&groups::directory(base, id))).transpose()?;
     let scope = adopt::scope(run, base);
     if adopt {
         drop(Journal::adopt(&run.directory, key)?);
     }
-    if !run.resources.is_empty() && choice != Some(Choice::Forget) {
-        let leftovers = in_the_cloud(run, &scope, adopt, key, environment, interrupt)
+    let cleans = !run.resources.is_empty() && choice != Some(Choice::Forget);
+    if cleans {
+        let left = in_the_cloud(run, &scope, adopt, key, environment, interrupt)
             .map_err(|error| or_forget(error, run))?;
         let reporter = Reporter::new(OutputMode::of_stderr(environment));
-        leftovers.iter().for_each(|leftover| reporter.left_behind(leftover));
-        if !leftovers.is_empty() {
-            return Err(Error::new(
-                Stage::Leftovers,
-                format!("run `{}` still has something that could not be removed", run.id),
-            )
-            .hint(format!(
-                "when it is removed otherwise, or is not yours: build-image gc --forget {} --yes",
-                run.id
-            )));
+        left.iter().for_each(|leftover| reporter.left_behind(leftover));
+        if !left.is_empty() {
+            return Err(still_has(run));
         }
     }
-    let _alone = Journal::hold(&run.directory)?;
-    // The list may be minutes old: other runs were removed first.
-    let entries = Journal::snapshot(&run.directory).map(|now| now.entries).unwrap_or_default();
-    check_unchanged(run, &entries)?;
+    let held = Journal::hold(&run.directory)?;
+    let entries = match &held {
+        Some(_) => Journal::snapshot(&run.directory)?.entries,
+        None => Vec::new(),
+    };
+    if is_gone(run, &entries) {
+        artifacts::remove_run(&run.directory, base);
+        cli::print(&format!("{}  completed or removed by another process\n", run.id));
+        return Ok(());
+    }
+    // Its own clean-up has added entries.
+    let is_resumed = |entry: &Entry| matches!(entry, Entry::RunResumed { .. });
+    let has_changed = if cleans {
+        entries.iter().skip(run.entries).any(is_resumed)
+    } else {
+        is_continued(run.entries, &entries)
+    };
+    if has_changed {
+        return Err(continued(&run.id));
+    }
     end_publication(run)?;
     remove_unfinished(run);
     if let Some(directory) = run.artifacts.as_ref().filter(|path| is_below(path, base)) {
@@ -93,13 +96,34 @@ pub(super) fn remove(
     Ok(())
 }
 
-/// Refuses a run that another process has continued since it was listed: its resources and files are others now. One that
-/// was completed or removed meanwhile has no entries.
-fn check_unchanged(run: &Run, entries: &[Entry]) -> Result<()> {
-    if entries.is_empty() || processes(entries) == run.processes {
-        return Ok(());
+/// Refuses a run that is not this user's, may be at work elsewhere, or is damaged.
+fn check(run: &Run, adopt: bool, environment: &Environment) -> Result<()> {
+    if run.untrusted.is_some() && !adopt {
+        return Err(run.not_trusted());
     }
-    Err(continued(&run.id))
+    if run.state == State::Elsewhere && !adopt {
+        return Err(run.is_elsewhere());
+    }
+    if let Some(damage) = &run.damage {
+        return Err(damage.clone());
+    }
+    if finishes(run) {
+        adopt::check_statement(run, environment)?;
+    }
+    Ok(())
+}
+
+/// Returns whether another process has removed the journal since the run was listed; opening it makes a new one.
+fn is_gone(run: &Run, entries: &[Entry]) -> bool {
+    run.entries > 0 && !entries.iter().any(|entry| matches!(entry, Entry::RunStarted { .. }))
+}
+
+fn still_has(run: &Run) -> Error {
+    let text = format!("run `{}` still has something that could not be removed", run.id);
+    Error::new(Stage::Leftovers, text).hint(format!(
+        "when it is removed otherwise, or is not yours: build-image gc --forget {} --yes",
+        run.id
+    ))
 }
 
 /// Adds to an error of settings or of the plugin what the user can do without the provider.
@@ -167,7 +191,13 @@ fn in_the_cloud(
     let reporter = Arc::new(Reporter::new(OutputMode::None));
     let open = if adopt { Journal::adopt } else { Journal::open };
     let journal = open(&run.directory, key)?;
-    check_unchanged(run, journal.entries())?;
+    // The list may be minutes old: other runs were removed first.
+    if is_gone(run, journal.entries()) {
+        return Ok(Vec::new());
+    }
+    if is_continued(run.entries, journal.entries()) {
+        return Err(continued(&run.id));
+    }
     let (plugin, settings) = (&prepared.plugin, &prepared.settings);
     clean(run, journal, scope, plugin, settings, reporter, Arc::clone(interrupt))
 }

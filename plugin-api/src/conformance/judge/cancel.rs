@@ -1,7 +1,9 @@
 //! Judges steps that were asked to stop.
 
 use super::{
-    Judgement, listed, settle, survived,
+    Judgement,
+    build::whole,
+    listed, settle, survived,
     undo::{BLIND, sound},
 };
 use crate::conformance::{
@@ -44,9 +46,9 @@ fn with(evidence: &Evidence, before: bool, judge: fn(&Stopped) -> Option<String>
         }
         let mine: Vec<&Stopped> = stopped.iter().filter(|one| one.before == before).collect();
         if mine.is_empty() {
-            return Ok(Judgement::Skip(
-                "no step came so far, see `build` and `cancel-before`".to_owned(),
-            ));
+            whole(evidence)?;
+            let why = if before { "none of its steps came so far" } else { "see `cancel-before`" };
+            return Ok(Judgement::Skip(why.to_owned()));
         }
         let problems: Vec<String> = mine.iter().filter_map(|one| judge(one)).collect();
         let steps: Vec<String> = mine
