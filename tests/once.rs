@@ -132,3 +132,33 @@ fn a_killed_build_with_a_name_can_be_resumed_by_hand_and_then_counts_as_done() {
     assert_eq!((again.member("image_id"), requests(&bench)), (run.member("image_id"), before));
     cloud_has(sandbox, 0, 1, "resumed by hand");
 }
+
+/// Without its run the name would be built again, and nothing would list the first image.
+#[test]
+fn a_clean_up_leaves_a_run_with_a_name_whose_image_exists() {
+    let bench = Bench::new();
+    let sandbox = &bench.sandbox;
+    assert!(killed(sandbox.command(&BUILD), "after:products_released"));
+    let refused = sandbox.run(&["gc", "--yes"]);
+    assert_eq!(refused.code, 8, "{}", refused.stderr);
+    for text in ["build `nightly-1` does not have its result yet", "build-image resume 2"] {
+        assert!(refused.stderr.contains(text), "{}", refused.stderr);
+    }
+    ends_as_one_image(&bench, "released");
+}
+
+#[test]
+fn a_run_whose_name_was_in_the_environment_keeps_it_when_it_is_resumed() {
+    let bench = Bench::new();
+    let sandbox = &bench.sandbox;
+    let mut command = sandbox.command(&BUILD[2..]);
+    command.env("F5_ONCE", "nightly-1");
+    assert!(killed(command, "after:multipart_upload"));
+    let resumed = sandbox.run(&["resume"]);
+    resumed.succeeded();
+    let again = sandbox.run(&BUILD);
+    again.succeeded();
+    assert_eq!(again.member("repeated"), true, "{}", again.stderr);
+    assert_eq!(again.member("image_id"), resumed.member("image_id"));
+    cloud_has(sandbox, 0, 1, "resumed");
+}

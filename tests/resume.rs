@@ -213,6 +213,25 @@ fn a_failed_build_can_be_kept_and_resumed() {
     assert!(help.stdout.contains("Usage: build-image resume [OPTIONS] [RUN]"), "{}", help.stdout);
 }
 
+/// What `gc` has begun to remove is not the result of a run that is then resumed.
+#[test]
+fn a_run_that_a_clean_up_has_removed_in_part_is_made_again() {
+    let bench = Bench::new();
+    let emulator = bench.sandbox.emulator.as_ref().unwrap();
+    let args = ["--disk", "disk.raw", "-c", "config.yml", "-p", "alibaba"];
+    let mut command = bench.sandbox.command(&args);
+    command.env("BUILD_IMAGE_FAILPOINT", r#"after:"step":"register","facts""#);
+    assert_eq!(command.output().unwrap().status.code(), None);
+    assert_eq!(bench.status("images"), 1);
+    let refuse = r#"[{"operation":"DeleteObject","action":{"status":403,"code":"AccessDenied"}}]"#;
+    emulator.set_faults(refuse).unwrap();
+    let cleaned = bench.sandbox.run(&["gc", "--yes"]);
+    assert_eq!(cleaned.code, 8, "{}", cleaned.stderr);
+    assert_eq!((bench.status("images"), bench.runs().len()), (0, 1), "{}", cleaned.stderr);
+    emulator.set_faults("[]").unwrap();
+    bench.is_done(&bench.sandbox.run(&["resume"]));
+}
+
 #[test]
 fn a_run_at_work_is_neither_resumed_nor_forgotten() {
     let bench = Bench::new();

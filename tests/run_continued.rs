@@ -48,7 +48,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Each build has settings of its own, so that each can be made to wait.
+    /// Each build has a file of settings for itself, so that each can be made to wait.
     fn new(with_targets: bool) -> Self {
         let sandbox = Sandbox::with_cloud();
         let config = if with_targets { two_buckets(&sandbox, &[]) } else { sandbox.config(&[]) };

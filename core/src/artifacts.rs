@@ -283,7 +283,7 @@ pub fn remove_empty_runs(base: &Path) {
 }
 
 /// Removes a directory; the file that identifies it is removed last, so that a killed removal can be repeated.
-fn remove_tree(directory: &Path, last: &str, base: &Path) {
+pub(crate) fn remove_tree(directory: &Path, last: &str, base: &Path) {
     let removed =
         empty(directory, last).and_then(|()| match fs::remove_file(directory.join(last)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

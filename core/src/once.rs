@@ -92,6 +92,20 @@ pub fn progress(base: &Path, name: &str, key: &Key) -> Progress {
     }
 }
 
+/// Returns the name under which a run was begun that has not recorded its result there.
+#[must_use]
+pub fn name_of(base: &Path, run_id: &str, key: &Key) -> Option<String> {
+    let names = fs::read_dir(base.join(DIRECTORY)).into_iter().flatten().flatten();
+    let mut names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    names.find(|name| {
+        let snapshot = Journal::snapshot(&base.join(DIRECTORY).join(name));
+        snapshot.is_ok_and(|found| {
+            let is_last = matches!(found.entries.last(), Some(Entry::NameTaken { run_id: run, .. }) if run == run_id);
+            is_last && !matches!(found.standing(key), Standing::Untrusted { .. })
+        })
+    })
+}
+
 /// Returns what the settings ask for.
 ///
 /// # Errors
@@ -120,12 +134,11 @@ pub fn request(settings: &Resolved, own: &[Row]) -> Result<Request> {
 }
 
 impl Once {
-    /// Locks the name that the settings give; `None` when they give none.
+    /// Locks a name.
     ///
     /// # Errors
     /// When another process builds under the name, when its journal cannot be written, or when it is not this user's.
-    pub fn of(settings: &Resolved, base: &Path, key: &Arc<Key>) -> Result<Option<Self>> {
-        let Some(name) = &settings.core().run.once else { return Ok(None) };
+    pub fn open(name: &str, base: &Path, key: &Arc<Key>) -> Result<Self> {
         let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
         let directory = base.join(DIRECTORY).join(name);
         let opened = Journal::open(&directory, key);
@@ -133,7 +146,7 @@ impl Once {
             let in_use = Journal::snapshot(&directory).is_ok_and(|found| found.in_use);
             if in_use { in_use_error(name) } else { error }
         })?;
-        Ok(Some(Self { name: name.clone(), directory, journal }))
+        Ok(Self { name: name.to_owned(), directory, journal })
     }
 
     /// Returns what earlier processes did under the name.

@@ -36,13 +36,15 @@ pub(super) fn enter(
     resumed: Option<&Resumed>,
 ) -> Result<Entered> {
     let settings = &prepared.settings;
-    if settings.core().run.once.is_none() {
+    let given = settings.core().run.once.as_ref();
+    if given.is_none() && resumed.is_none() {
         return Ok(Entered::Begins(None));
     }
     let (base, key) = (runs::base(settings), Arc::new(Key::of(settings, environment)?));
-    let Some(once) = Once::of(settings, &base, &key)?.map(Box::new) else {
-        return Ok(Entered::Begins(None));
-    };
+    // A name that only the environment had is not among the words of the run.
+    let found = resumed.and_then(|resumed| once::name_of(&base, &resumed.run.id, &key));
+    let Some(name) = given.or(found.as_ref()) else { return Ok(Entered::Begins(None)) };
+    let once = Box::new(Once::open(name, &base, &key)?);
     if let Some(resumed) = resumed {
         once.belongs_to(&resumed.run)?;
         return Ok(Entered::Begins(Some(once)));

@@ -242,7 +242,12 @@ impl Journal {
         match open_regular(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(cannot_write(&path, &error)),
-            Ok(file) => lock_alone(&file, directory).map(|()| Some(file)),
+            Ok(file) => {
+                lock_alone(&file, directory)?;
+                // Whoever had it may have removed it.
+                let found = file.metadata().map_err(|error| cannot_write(&path, &error))?;
+                Ok((found.nlink() > 0).then_some(file))
+            }
         }
     }
 

@@ -12,12 +12,6 @@ fn key(directory: &Path) -> Arc<Key> {
     Arc::new(Key::of(&settings.resolve(&rows).unwrap(), &environment).unwrap())
 }
 
-fn settings(once: &str) -> Resolved {
-    let command_line = [("ONCE".to_owned(), once.to_owned())].into();
-    let layers = crate::settings::Layers { command_line, ..Default::default() };
-    layers.resolve(&crate::settings::core_rows()).unwrap()
-}
-
 fn request(texts: &[(&str, &str)]) -> Request {
     texts.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned())).collect()
 }
@@ -35,17 +29,16 @@ fn a_name_goes_from_nothing_to_unfinished_to_done() {
     let key = key(directory.path());
     let asked = request(&[("DISK", "/a"), ("PLATFORM", "acme")]);
     let other = request(&[("DISK", "/b"), ("PLATFORM", "acme")]);
-    let open = || Once::of(&settings("n-1"), &base, &key).unwrap().unwrap();
+    let open = || Once::open("n-1", &base, &key).unwrap();
     let words = || progress(&base, "n-1", &key).word();
 
-    assert!(Once::of(&settings(""), &base, &key).unwrap().is_none());
     drop(open());
     assert!(!base.join("once").exists(), "an unused name leaves nothing");
 
     let mut once = open();
     assert!(matches!(once.before(&base, &asked, &key), Ok(Before::Nothing)));
     once.begin("r-1", asked.clone()).unwrap();
-    let error = Once::of(&settings("n-1"), &base, &key).unwrap_err();
+    let error = Once::open("n-1", &base, &key).unwrap_err();
     assert_eq!((error.exit_code(), words()), (crate::exit::UNAVAILABLE, "running"), "{error}");
     drop(once);
 
@@ -98,7 +91,7 @@ fn a_result_without_its_local_files_is_built_again() {
     {
         fs::write(&file, "").unwrap();
         let name = format!("n-{number}");
-        let mut once = Once::of(&settings(&name), &base, &key).unwrap().unwrap();
+        let mut once = Once::open(&name, &base, &key).unwrap();
         once.begin("r-1", asked.clone()).unwrap();
         once.done(outcome).unwrap();
         assert!(matches!(once.before(&base, &asked, &key), Ok(Before::Done(_))));
@@ -112,11 +105,11 @@ fn a_journal_that_another_user_wrote_is_not_believed() {
     let directory = tempfile::tempdir().unwrap();
     let base = directory.path().join("artifacts");
     let (mine, others) = (key(directory.path()), key(&directory.path().join("other")));
-    let mut once = Once::of(&settings("n"), &base, &others).unwrap().unwrap();
+    let mut once = Once::open("n", &base, &others).unwrap();
     once.begin("r-1", Request::new()).unwrap();
     once.done(&outcome("m-evil", None)).unwrap();
     drop(once);
-    let error = Once::of(&settings("n"), &base, &mine).unwrap_err();
+    let error = Once::open("n", &base, &mine).unwrap_err();
     assert_eq!(error.exit_code(), crate::exit::USAGE, "{error}");
     assert_eq!(progress(&base, "n", &mine).word(), "waiting");
 }

@@ -13,6 +13,7 @@ use semver::Version;
 use super::{
     Package, Place, Publishers, Standing, Wanted,
     index::{Index, claimed_publisher, verified},
+    not_installed,
     origin::{ARCHIVE_LIMIT, Origin, Source},
     place::Held,
     publishers::{Publisher, check_floor},
@@ -144,6 +145,10 @@ impl Installer<'_> {
         }
         let held = self.place.hold(self.reporter, self.interrupt)?;
         let records = self.place.records()?;
+        // Another process may have removed it since it was listed.
+        if records.find(&package.name).is_none() {
+            return Err(not_installed(&package.name, self.place.directory()));
+        }
         let Source::Index(origin) = self.open(&package.source, &held)? else {
             let text = format!("`{}` is not an index", package.source);
             return Err(refused(text).hint("install it again from its index"));

@@ -55,12 +55,18 @@ impl Pipeline<'_> {
         let used = self.installed_inputs();
         let before = member.shared.installed_before(shape).and_then(|facts| {
             let raw = self.disk_of(facts)?;
-            (*facts == disk_facts(&raw, &used)).then_some(raw)
+            (*facts == disk_facts(&raw, &used)).then(|| (raw, facts.clone()))
         });
-        if let Some((raw, directory)) = before.as_ref().and_then(|raw| Some((raw, raw.parent()?))) {
-            self.hold(Claim::keep(directory, &self.plan.build.run_id)?);
-            self.share_installed(raw)?;
-            return Ok(raw.clone());
+        if let Some((raw, facts)) = &before
+            && let Some(directory) = raw.parent()
+        {
+            let claim = Claim::keep(directory, &self.plan.build.run_id)?;
+            // Until then another build could empty the directory.
+            if disk_facts(raw, &used) == *facts {
+                self.hold(claim);
+                self.share_installed(raw)?;
+                return Ok(raw.clone());
+            }
         }
         let raw = self.install_alone(outcome)?;
         member.shared.has_installed(shape, disk_facts(&raw, &used))?;
@@ -99,9 +105,13 @@ impl Pipeline<'_> {
         let recorded = self.recorded_disk().filter(|raw| self.is_installed(raw, &used));
         if let Some((raw, directory)) = recorded.as_ref().and_then(|raw| Some((raw, raw.parent()?)))
         {
-            self.hold(Claim::keep(directory, &self.plan.build.run_id)?);
-            self.reporter.note(&format!("  install  done before: {}", raw.display()));
-            return Ok(raw.clone());
+            let claim = Claim::keep(directory, &self.plan.build.run_id)?;
+            // Until then another build could empty the directory.
+            if self.is_installed(raw, &used) {
+                self.hold(claim);
+                self.reporter.note(&format!("  install  done before: {}", raw.display()));
+                return Ok(raw.clone());
+            }
         }
         let (raw, directory) = (self.plan.raw_disk(), &self.plan.artifacts);
         if self.was_reached(State::Registered) {

@@ -20,6 +20,7 @@ use crate::{
     account::{Lister, Listing},
     error::{Error, Result, Stage},
     report::Outcome,
+    runs,
     settings::{IfSame, keys},
     tags::{self, Tags},
 };
@@ -108,11 +109,14 @@ impl Pipeline<'_> {
         self.reporter.begin("compare", "comparing the image with those of the account");
         work.sent_sha256 = Some(self.digest_of_disk(disk)?);
         let same = self.of_same_disk(work, &listing.items);
-        let complete: Vec<&Item> =
-            same.iter().copied().filter(|item| item.state == ItemState::Available).collect();
+        let unfinished = self.unfinished_runs();
+        let (complete, others): (Vec<&Item>, Vec<&Item>) = same.into_iter().partition(|item| {
+            let is_left = item.run_id.as_ref().is_some_and(|run| unfinished.contains(run));
+            item.state == ItemState::Available && !is_left
+        });
         if complete.is_empty() {
             self.reporter.end("no complete image was made from the same disk");
-            same.iter().for_each(|item| self.warn_of_unfinished(item));
+            others.into_iter().for_each(|item| self.warn_of_unfinished(item));
             return Ok(false);
         }
         let report = self.compare_images(&complete)?;
@@ -186,6 +190,12 @@ impl Pipeline<'_> {
         items.iter().filter(|_| mark.is_some()).filter(is_same).collect()
     }
 
+    /// Returns the runs of this host whose images are not released: when they fail or are collected, these are removed.
+    fn unfinished_runs(&self) -> Vec<String> {
+        let runs = runs::list(&self.plan.base, &self.key).into_iter();
+        runs.filter(|run| run.reached < State::Released).map(|run| run.id).collect()
+    }
+
     fn digest_of_disk(&self, disk: &Disk) -> Result<String> {
         if let Some(ready) = self.ready_image() {
             return Ok(ready.sha256);
@@ -211,6 +221,7 @@ impl Pipeline<'_> {
             ItemState::Pending => "is not complete yet: another build may be making it",
             ItemState::Failed => "was not completed",
             ItemState::Deleting => "is being deleted",
+            ItemState::Available => "its build is not finished",
             _ => "is deprecated or disabled",
         };
         let text = format!("{} was made from the same disk, and {state}", described(item));

@@ -8,7 +8,10 @@ use build_image_plugin_api::{
     document::{DiscardReason, DiscardRequest, Discarded},
 };
 
-use super::{Pipeline, state::CLEANUP};
+use super::{
+    Pipeline,
+    state::{CLEANUP, State},
+};
 use crate::{
     error::{Error, Result},
     interrupt::Interrupt,
@@ -23,7 +26,7 @@ use crate::{
 /// Removes what a finished or dead run left in the cloud. Returns what still exists.
 ///
 /// # Errors
-/// When the provider refuses its settings.
+/// When the provider refuses its settings, or the journal cannot be written.
 pub fn clean(
     run: &Run,
     journal: Journal,
@@ -39,6 +42,10 @@ pub fn clean(
     let steps = plugin
         .create(lent, &settings.for_provider(&rows))
         .map_err(|error| Error::provider(&plugin.name, "create", host.redactor().error(error)))?;
+    // An image that is about to be removed is not the result of a run that is resumed instead of removed.
+    if !State::Released.is_reached(&host.entries()) {
+        host.record(Entry::StepStarted { step: CLEANUP.to_owned() })?;
+    }
     let mut resources = host.resources();
     resources.reverse();
     let (resources, refused) = scope.split(resources);

@@ -19,7 +19,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// For checks and removals, for which a user waits: at most 8 s, slightly less than the time limit of a check.
+    /// For checks and removals, for which a user waits: no attempt begins later than 8 s after the first failure, slightly
+    /// less than the time limit of a check. Each attempt has its own limit.
     pub const BRIEF: Self = Self {
         limit: Some(Duration::from_secs(8)),
         ..Self::new(6, Duration::ZERO, Backoff::new(ms(100), ms(1500)))

@@ -18,7 +18,7 @@ use crate::{
     owner::{Guard, of_unknown},
     removal::{self, find_image, remove_image},
     replace::{give_name_back, is_open, remove_replaced, to_the_end, wanted_name},
-    state::{IMAGE, MULTIPART, OBJECT, RENAMED, REPLACED, SNAPSHOT, key_of},
+    state::{IMAGE, IMPORT, ImportState, MULTIPART, OBJECT, RENAMED, REPLACED, SNAPSHOT, key_of},
 };
 
 /// Number of times an upload is aborted: parts in flight may outlive the first abort.
@@ -61,7 +61,8 @@ pub(crate) fn discard(
         match outcome {
             Ok(()) => {
                 // The answer reports it as well; a full disk must not keep the rest from being removed.
-                if let Err(error) = context.gone(resource) {
+                let recorded = context.gone(resource).and(ends_import(context, resource));
+                if let Err(error) = recorded {
                     tracing::warn!(%error, "a removed resource was not recorded");
                 }
                 answer.removed.push(resource.clone());
@@ -73,6 +74,14 @@ pub(crate) fn discard(
         }
     }
     Ok(answer)
+}
+
+/// Records that the image of the import is removed: a run that is resumed after that imports again.
+fn ends_import(context: &Context, resource: &Resource) -> Result<()> {
+    let state: Option<ImportState> = context.load(IMPORT)?;
+    let Some(mut state) = state.filter(|state| state.image().is(resource)) else { return Ok(()) };
+    state.failed = true;
+    context.save(IMPORT, &state)
 }
 
 /// Runs a removal; a stoppable one ends when the host requests a stop in the meantime.

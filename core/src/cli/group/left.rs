@@ -104,7 +104,8 @@ fn clean(group: &Group, base: &Path, is_adopted: bool) -> Result<()> {
     {
         return Err(continued(&group.id));
     }
-    if group.untrusted.is_none() {
+    // What it shared may be another build's by now.
+    if held.is_some() && group.untrusted.is_none() {
         remove_files(group, base);
     } else {
         artifacts::remove_run(&group.directory, base);

@@ -15,7 +15,8 @@ use crate::{
     groups,
     interrupt::Interrupt,
     journal::{Entry, Journal, Key, continued, is_continued},
-    pipeline::{clean, publish_statement},
+    once,
+    pipeline::{State as Reached, clean, publish_statement},
     publication::{Committed, Publication},
     report::{Leftover, Outcome, OutputMode, Reporter},
     runs::{Run, State},
@@ -46,6 +47,12 @@ pub(super) fn remove(
 ) -> Result<()> {
     let adopt = choice == Some(Choice::Adopt);
     check(run, adopt, environment)?;
+    if run.reached >= Reached::Released
+        && choice != Some(Choice::Forget)
+        && let Some(name) = once::name_of(base, &run.id, key)
+    {
+        return Err(not_recorded(run, &name));
+    }
     let group = run.group.as_ref().filter(|id| !id.contains('/'));
     // A build with several targets that another process resumes is about to use its runs.
     let _group = group.map(|id| Journal::hold(&groups::directory(base, id))).transpose()?;
@@ -118,6 +125,17 @@ fn is_gone(run: &Run, entries: &[Entry]) -> bool {
     run.entries > 0 && !entries.iter().any(|entry| matches!(entry, Entry::RunStarted { .. }))
 }
 
+/// Returns the error for a run whose image exists, and which has a name that does not say so yet: without the run, the name
+/// would be built again.
+fn not_recorded(run: &Run, name: &str) -> Error {
+    let text =
+        format!("run `{}` has its image, and build `{name}` does not have its result yet", run.id);
+    Error::new(Stage::Leftovers, text).hint(format!(
+        "build-image resume {} finishes it; build-image gc --forget {} --yes removes the run",
+        run.id, run.id
+    ))
+}
+
 fn still_has(run: &Run) -> Error {
     let text = format!("run `{}` still has something that could not be removed", run.id);
     Error::new(Stage::Leftovers, text).hint(format!(
@@ -139,27 +157,35 @@ fn or_forget(error: Error, run: &Run) -> Error {
 /// Finishes the publication of a released run; removes the files of any other.
 fn end_publication(run: &Run) -> Result<()> {
     let is_released = finishes(run);
+    if let Some(directory) = run.build.image_dir.as_deref().map(Path::new) {
+        if !Publication::is_pending(directory, &run.id) {
+            Publication::remove_stale_lock(directory);
+        } else if !is_released {
+            return Publication::discard(directory, &run.id);
+        } else if !publishes(run, directory)? {
+            // The names belong to a later build, and so does the statement.
+            return Ok(());
+        }
+    }
     if let Some(path) = run.statement.as_ref().filter(|_| is_released) {
         publish_statement(&run.directory, path)?;
     }
-    let Some(directory) = run.build.image_dir.as_deref().map(Path::new) else { return Ok(()) };
-    if !Publication::is_pending(directory, &run.id) {
-        Publication::remove_stale_lock(directory);
-        return Ok(());
-    }
-    if !is_released {
-        return Publication::discard(directory, &run.id);
-    }
+    Ok(())
+}
+
+/// Gives the files of a run their names; returns whether they have them.
+fn publishes(run: &Run, directory: &Path) -> Result<bool> {
     match Publication::commit(directory, &run.id, &run.released)? {
         Committed::Published(files) => {
             let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
             cli::print(&format!("{}  published {}\n", run.id, names.join(", ")));
+            Ok(true)
         }
         Committed::Superseded => {
             cli::print(&format!("{}  gave way to newer files of its names\n", run.id));
+            Ok(false)
         }
     }
-    Ok(())
 }
 
 /// Removes files outside its own directories that a run was writing, under their temporary names.

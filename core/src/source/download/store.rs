@@ -22,7 +22,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     artifacts::{
-        cannot, cannot_lock, cannot_make, make_private, more_space, open_unlinked, write_whole,
+        cannot, cannot_lock, cannot_make, make_private, more_space, open_unlinked, remove_tree,
+        write_whole,
     },
     error::{Error, Result, Stage},
     interrupt::Interrupt,
@@ -150,7 +151,11 @@ impl Slot {
                 }
             }
             let path = directory.join(LOCK);
-            let lock = open(&path).map_err(|error| cannot_write(&path, &error))?;
+            let lock = match open(&path) {
+                // Its last user removed the directory.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(|error| cannot_write(&path, &error))?,
+            };
             let lock_error = |error: io::Error| cannot_lock("lock", &path, &error, ARTIFACTS_DIR);
             let alone = loop {
                 if try_lock(&lock, false).map_err(lock_error)? {
@@ -235,13 +240,9 @@ impl Slot {
         if !matches!(try_lock(&self.lock, false), Ok(true)) {
             return;
         }
-        if let Err(error) = fs::remove_dir_all(&self.directory) {
-            tracing::warn!(directory = %self.directory.display(), %error, "cannot remove a download");
-        }
-        if let Some(store) = self.directory.parent() {
-            // Succeeds only when the directory is empty.
-            let _ = fs::remove_dir(store);
-        }
+        // The lock goes last: until then no other process makes a slot here.
+        let store = self.directory.parent().unwrap_or(&self.directory);
+        remove_tree(&self.directory, LOCK, store);
     }
 
     /// Discards everything about the file.
