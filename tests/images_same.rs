@@ -95,6 +95,25 @@ fn a_second_build_of_the_same_disk_sends_nothing() {
     }
 }
 
+/// When that build is collected, its image is removed.
+#[test]
+fn an_image_whose_build_is_not_finished_is_not_taken() {
+    let bench = Bench::new();
+    let host = bench.host();
+    let mut first = command(&host, &["--if-same", "new"]);
+    first.env("BUILD_IMAGE_FAILPOINT", "before:products_released");
+    assert_eq!(first.output().unwrap().status.code(), None);
+    assert_eq!(bench.images(), 1);
+    let second = bench.build_on(&host, &["--if-same", "skip"]);
+    assert!(!was_skipped(&second), "{}", second.stderr);
+    assert!(second.stderr.contains("its build is not finished"), "{}", second.stderr);
+    assert_eq!(bench.images(), 2);
+    host.run(&["gc", "--yes"]).succeeded();
+    let left = names(&bench.home());
+    assert!(left.iter().any(|name| name.contains(&id(&second))), "{left:?}");
+    assert_eq!(bench.images(), 1);
+}
+
 #[test]
 fn another_build_is_made_where_the_image_is_not_what_was_requested() {
     let bench = Bench::new();

@@ -142,3 +142,26 @@ fn a_statement_that_could_not_be_written_is_found_before_the_long_part() {
     run.failed(5, &["/proc/none", "hint: set PROVENANCE_FILE"]);
     assert!(!run.stderr.contains("preparing the image"), "{}", run.stderr);
 }
+
+/// A clean-up gives the files of a released run their names, unless a later build has them; then the statement is that of the
+/// later build too.
+#[test]
+fn a_clean_up_leaves_the_statement_of_a_later_build() {
+    let sandbox = Sandbox::new();
+    let args = ["-p", "qcow2", "--package", "none", "--provenance-file", "said.json", "--disk"];
+    let args = [&args[..], &["disk.raw"]].concat();
+    sandbox.disk("disk.raw", 4, 1);
+    let mut first = sandbox.command(&args);
+    first.env("BUILD_IMAGE_FAILPOINT", "after:products_released");
+    assert_eq!(first.output().unwrap().status.code(), None);
+    sandbox.disk("disk.raw", 5, 2);
+    sandbox.run(&args).succeeded();
+    let [image, statement] =
+        ["images/disk.qcow2", "said.json"].map(|name| sandbox.path().join(name));
+    let before = [&image, &statement].map(|file| fs::read(file).unwrap());
+    let collected = sandbox.run(&["gc", "--yes"]);
+    collected.succeeded();
+    assert!(collected.stdout.contains("gave way to newer files"), "{}", collected.stdout);
+    assert!([&image, &statement].map(|file| fs::read(file).unwrap()) == before);
+    assert!(!sandbox.path().join("artifacts").exists(), "{:?}", sandbox.files());
+}
