@@ -251,9 +251,10 @@ fn a_run_at_work_is_neither_resumed_nor_forgotten() {
         .failed(7, &["a process is at work with run"]);
     bench.sandbox.run(&["gc", "--yes"]).succeeded();
     assert_eq!(bench.runs().len(), 1);
-    emulator.set_faults("[]").unwrap();
+    // Before the last part is let through.
     child.kill().unwrap();
     child.wait().unwrap();
+    emulator.set_faults("[]").unwrap();
     bench.is_done(&bench.sandbox.run(&["resume", id]));
 }
 
